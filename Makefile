@@ -1,0 +1,83 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+MEMBERS := libs/api libs/cluster libs/placement libs/service libs/client services/coordinator services/worker
+SOURCES := libs services tests bench scripts
+WORKERS ?= 3
+MODEL ?= gemma-3-270m
+PROMPT ?= The capital of France is
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv with everything; the command is then .venv/bin/roost
+
+$(STAMP): constraints.txt pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Roost needs Python 3.11 or newer; this is $$($(PYTHON) --version). Say which one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "setting up $(VENV) (once; about a minute)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev \
+		$(foreach member,$(filter-out services/worker,$(MEMBERS)),--editable $(member)) --editable "services/worker[llamacpp,demo]"
+	@touch $@
+
+.PHONY: run
+run: $(STAMP) ## a local cluster of real processes, and a first answer from a real model (Ctrl-C stops it)
+	@exec $(BIN)/roost up --workers $(WORKERS) --model $(MODEL) --prompt "$(PROMPT)"
+
+.PHONY: test
+test: $(STAMP) ## all tests: fast, slow (processes, real models), and containers where an engine answers
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint ## lint, and the fast tests (under two minutes)
+	$(BIN)/pytest -m "not slow and not containers" $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## style, types, import contracts, proto checks, generated files unchanged
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check_proto.sh
+	$(BIN)/hadolint Dockerfile
+	@$(BIN)/python scripts/generate_docs.py --check
+
+.PHONY: fmt
+fmt: $(STAMP) ## format code and protos, mend what can be mended
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/buf format -w
+
+.PHONY: proto
+proto: $(STAMP) ## make libs/api/src/roost/v1 from proto/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate_proto.sh libs/api/src
+
+.PHONY: docs
+docs: $(STAMP) ## write the generated tables of docs/ (settings, status codes) anew
+	@$(BIN)/python scripts/generate_docs.py
+
+.PHONY: up
+up: ## the cluster in containers, with Prometheus and Grafana
+	docker compose up --build --detach --wait
+
+.PHONY: down
+down: ## stop the containers (the model volume stays)
+	docker compose --profile load down --remove-orphans
+
+.PHONY: bench
+bench: $(STAMP) ## decisions a second by policy and cluster size; Schedule against an echo on the same server
+	$(BIN)/python bench/bench_decisions.py
+	$(BIN)/python bench/bench_rpc.py
+
+.PHONY: clean
+clean: ## remove .venv, caches and logs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache logs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,167 @@
+"""Every way Roost says no, named by who must act. One table (`roost.service.errors`) maps them to gRPC.
+
+Domain code raises these and nothing else; servicers let them pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class RoostError(Exception):
+    """Base of all refusals. `reason` is the machine-readable word that travels in `google.rpc.ErrorInfo`."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+
+# --- the caller must change something -------------------------------------------------------------
+
+
+class InvalidField(RoostError):
+    """One field of a request is out of its range; the message names the field and the fix."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class UnknownModel(RoostError):
+    """No catalogue knows the model; `nearest` are the names that look most like it."""
+
+    reason = "UNKNOWN_MODEL"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        super().__init__(f"no catalogue knows a model named {name!r}{hint}")
+        self.name = name
+        self.nearest = tuple(nearest)
+
+
+class UnknownWorker(RoostError):
+    """No worker of that name is known; `nearest` are the names that look most like it."""
+
+    reason = "UNKNOWN_WORKER"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        super().__init__(f"no worker named {name!r} is known{hint}")
+        self.name = name
+        self.nearest = tuple(nearest)
+
+
+class ModelTooLarge(RoostError):
+    """The model does not fit the memory budget even when everything else is out."""
+
+    reason = "MODEL_TOO_LARGE"
+
+    def __init__(self, name: str, size_bytes: int, budget_bytes: int) -> None:
+        super().__init__(f"{name} takes {size_bytes} bytes and the memory budget is {budget_bytes} bytes")
+        self.name = name
+        self.size_bytes = size_bytes
+        self.budget_bytes = budget_bytes
+
+
+class ModelInUse(RoostError):
+    """The model cannot be put out while requests use it."""
+
+    reason = "MODEL_IN_USE"
+
+    def __init__(self, name: str, requests: int) -> None:
+        super().__init__(f"{name} is in use by {requests} request(s); try again when they have ended")
+        self.name = name
+        self.requests = requests
+
+
+# --- nobody's mistake: there is no room, or no one, now -------------------------------------------
+
+
+class NoCapacity(RoostError):
+    """A bounded queue or table is full; a retry after `retry_after_s` may succeed."""
+
+    reason = "NO_CAPACITY"
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        super().__init__(f"{what}; retry in {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+
+
+class NoWorkers(RoostError):
+    """No worker may take the request: none is known, or all are suspect, dead, draining or excluded."""
+
+    reason = "NO_WORKERS"
+
+    def __init__(self, why: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class WorkerDraining(RoostError):
+    """The worker takes no new requests; another one should be asked."""
+
+    reason = "WORKER_DRAINING"
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(f"{worker_id} is draining and takes no new requests; ask the scheduler for another worker")
+        self.worker_id = worker_id
+
+
+class DeadlineImpossible(RoostError):
+    """The request cannot start within the time its caller allows; `estimate_s` is what it would take."""
+
+    reason = "DEADLINE_IMPOSSIBLE"
+
+    def __init__(self, deadline_s: float, estimate_s: float) -> None:
+        super().__init__(f"the request may wait {deadline_s:.3g} s and would wait about {estimate_s:.3g} s")
+        self.deadline_s = deadline_s
+        self.estimate_s = estimate_s
+
+
+# --- a peer, a file or an engine misbehaved -------------------------------------------------------
+
+
+class WorkerUnreachable(RoostError):
+    """The worker holds no command stream, or did not answer a command in time."""
+
+    reason = "WORKER_UNREACHABLE"
+
+    def __init__(self, worker_id: str, why: str) -> None:
+        super().__init__(f"{worker_id} cannot be reached: {why}")
+        self.worker_id = worker_id
+
+
+class ModelLoadFailed(RoostError):
+    """The engine could not load the model: missing or corrupt file, wrong format, server refused."""
+
+    reason = "MODEL_LOAD_FAILED"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} could not be loaded: {why}")
+        self.name = name
+        self.why = why
+
+
+class EngineFailed(RoostError):
+    """The engine broke while it served the request; another worker may succeed."""
+
+    reason = "ENGINE_FAILED"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"the engine of {name} failed: {why}")
+        self.name = name
+        self.why = why
+
+
+class CommandFailed(RoostError):
+    """A worker answered a command with a refusal; `code` is its google.rpc.Code and `worker_reason` its word."""
+
+    reason = "COMMAND_FAILED"
+
+    def __init__(self, worker_id: str, code: int, worker_reason: str, message: str) -> None:
+        super().__init__(f"{worker_id}: {message}")
+        self.worker_id = worker_id
+        self.code = code
+        self.worker_reason = worker_reason

@@ -1,0 +1,177 @@
+"""What one worker says of itself at one moment, as an immutable value that cannot be built invalid."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from roost.cluster.errors import InvalidField
+from roost.cluster.names import PRIORITIES, check_model_name, check_worker_name
+
+MAX_RESIDENT_MODELS = 10_000  # more than any memory holds; a report beyond it is a mistake or an attack
+MAX_OUTCOMES = 4_096  # a report carries at most this many; the rest ride the next one
+
+
+class Phase(enum.Enum):
+    """Residency of a model on a worker; an absent model is simply not listed."""
+
+    LOADING = "loading"
+    READY = "ready"
+
+
+class GpuSource(enum.Enum):
+    """Where a GPU utilisation came from."""
+
+    UNKNOWN = "unknown"
+    NVML = "nvml"
+    BUSY_SLOTS = "busy_slots"
+
+
+class CacheResult(enum.Enum):
+    """What a request found when it reached a worker's model cache."""
+
+    HIT = "hit"
+    COLD_START = "cold_start"
+    JOIN = "join"
+
+
+class Liveness(enum.Enum):
+    """What a decider believes of a worker's life. Only LIVE workers get new work."""
+
+    LIVE = "live"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One resident model. `ready_in_s` is the expected time to ready of a loading one, 0.0 if ready or unknown."""
+
+    name: str
+    phase: Phase
+    size_bytes: int = 0
+    in_flight: int = 0
+    queued: int = 0
+    ready_in_s: float = 0.0
+    is_pinned: bool = False
+
+    def __post_init__(self) -> None:
+        check_model_name(self.name, "models.name")
+        if not math.isfinite(self.ready_in_s) or self.ready_in_s < 0:
+            raise InvalidField("models.ready_in_s", "must be a finite number of seconds, 0 or more")
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase is Phase.READY
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTiming:
+    """Smoothed measurements of one model on one worker; 0.0 means never measured."""
+
+    service_time_s: float = 0.0
+    load_time_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, seconds in (("service_time_s", self.service_time_s), ("load_time_s", self.load_time_s)):
+            if not math.isfinite(seconds) or seconds < 0:
+                raise InvalidField(f"timings.{name}", "must be a finite number of seconds, 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueModel:
+    """What deciders need to know of a catalogue entry. A worker's own catalogue holds more (`ModelSpec`)."""
+
+    name: str
+    engine: str
+    size_bytes: int
+    is_simulated: bool = False
+    context_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        check_model_name(self.name, "catalogue.name")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCounters:
+    """Counts of one epoch; each only grows."""
+
+    hits: int = 0
+    cold_starts: int = 0
+    joins: int = 0
+    loads: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionOutcome:
+    """What became of one decision when its request reached the worker."""
+
+    decision_id: str
+    cache_result: CacheResult
+
+
+_NO_MODELS: Mapping[str, ModelStatus] = MappingProxyType({})
+_NO_TIMINGS: Mapping[str, ModelTiming] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One report. `epoch` is one life of the worker (0: not tracked) and `sequence` counts its reports.
+
+    `models` maps name to status for loading and ready models; `catalogue` is None where the report leaves it unchanged.
+    Raises InvalidField if a value is out of range.
+    """
+
+    node_id: str
+    models: Mapping[str, ModelStatus] = field(default_factory=lambda: _NO_MODELS)
+    queue_depth: int = 0
+    gpu_utilization: float = 0.0
+    timestamp: float = 0.0
+    epoch: int = 0
+    sequence: int = 0
+    address: str = ""
+    memory_capacity_bytes: int = 0
+    memory_used_bytes: int = 0
+    slots: int = 1
+    busy_slots: int = 0
+    queue_by_priority: tuple[int, ...] = ()
+    timings: Mapping[str, ModelTiming] = field(default_factory=lambda: _NO_TIMINGS)
+    is_draining: bool = False
+    gpu_source: GpuSource = GpuSource.UNKNOWN
+    catalogue: tuple[CatalogueModel, ...] | None = None
+    outcomes: tuple[DecisionOutcome, ...] = ()
+    cache: CacheCounters | None = None
+
+    def __post_init__(self) -> None:
+        check_worker_name(self.node_id)
+        if not 0.0 <= self.gpu_utilization <= 1.0:  # also refuses NaN
+            raise InvalidField("gpu_utilization", f"must be 0.0-1.0 (got {self.gpu_utilization})")
+        if not math.isfinite(self.timestamp) or self.timestamp < 0:
+            raise InvalidField("timestamp", "must be seconds since the Unix epoch, or 0")
+        if self.queue_depth < 0 or self.busy_slots < 0:
+            raise InvalidField("queue_depth" if self.queue_depth < 0 else "busy_slots", "must be 0 or more")
+        if self.slots < 1:
+            raise InvalidField("slots", "must be 1 or more")
+        if len(self.models) > MAX_RESIDENT_MODELS:
+            raise InvalidField("models", f"lists {len(self.models)} models; at most {MAX_RESIDENT_MODELS} are allowed")
+        if self.queue_by_priority and len(self.queue_by_priority) != PRIORITIES:
+            raise InvalidField("queue_by_priority", f"must be empty or have {PRIORITIES} entries")
+
+    def has_ready(self, model: str) -> bool:
+        status = self.models.get(model)
+        return status is not None and status.is_ready
+
+    @property
+    def ready_models(self) -> tuple[str, ...]:
+        """Names of the ready models, ordered: what the wire calls loaded_models."""
+        return tuple(sorted(name for name, status in self.models.items() if status.is_ready))
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.node_id} e{self.epoch}#{self.sequence} ready={','.join(self.ready_models) or '-'} "
+            f"queue={self.queue_depth} busy={self.busy_slots}/{self.slots}{' draining' if self.is_draining else ''}>"
+        )
