@@ -133,6 +133,30 @@ class WorkerUnreachable(RoostError):
         self.worker_id = worker_id
 
 
+class WorkerSuperseded(RoostError):
+    """A stream of an earlier life of the worker; a later life, or a newer stream of the same one, has taken its place."""
+
+    reason = "WORKER_SUPERSEDED"
+
+    def __init__(self, worker_id: str, epoch: int, current_epoch: int) -> None:
+        super().__init__(
+            f"{worker_id} has a newer stream (epoch {current_epoch}; this one is of epoch {epoch}); two workers must not share a name"
+        )
+        self.worker_id = worker_id
+        self.epoch = epoch
+        self.current_epoch = current_epoch
+
+
+class ServerStopping(RoostError):
+    """The process is shutting down; another one, or its next life, will answer."""
+
+    reason = "SERVER_STOPPING"
+
+    def __init__(self, what: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"{what} is stopping; try another one, or again when it is back")
+        self.retry_after_s = retry_after_s
+
+
 class ModelLoadFailed(RoostError):
     """The engine could not load the model: missing or corrupt file, wrong format, server refused."""
 

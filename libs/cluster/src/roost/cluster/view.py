@@ -1,0 +1,250 @@
+"""What a decider knows of the cluster, as told by the workers' reports.
+
+State: one `WorkerEntry` for each worker that was ever heard of and not forgotten. Invariants: an entry only moves forward (epoch, then
+sequence); every worker is in exactly one liveness, and only LIVE ones may get new work; at most `max_workers` entries exist; time is the
+caller's and never goes back; each change is told to the listeners before the call that made it returns.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from roost.cluster.errors import NoCapacity, UnknownWorker
+from roost.cluster.known_models import KnownModels, SharedCatalogue, nearest_among
+from roost.cluster.worker_entry import (
+    Applied,
+    ClusterTotals,
+    LivenessChange,
+    Residency,
+    WorkerEntry,
+    earlier_epochs,
+    fits,
+    is_later_life,
+    is_newer,
+    looks_different,
+)
+from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
+
+__all__ = ["Applied", "ClusterTotals", "ClusterView", "LivenessChange", "Residency", "ViewListener", "WorkerEntry", "fits"]
+
+SUSPECT_AFTER_S = 3.0  # three missed reports of a reporter without a stream, whose loss nothing else would show
+
+
+ViewListener = Callable[[WorkerEntry | None, WorkerEntry | None], None]
+"""Called as listener(before, after); before is None for a worker that is new, after is None for one that was dropped."""
+
+
+class ClusterView:
+    """Mutable, one owner, no IO."""
+
+    def __init__(
+        self,
+        *,
+        dead_after_s: float = 10.0,
+        forget_after_s: float = 3600.0,
+        max_workers: int = 20_000,
+        catalogue: Iterable[CatalogueModel] = (),
+    ) -> None:
+        self._dead_after_s = dead_after_s
+        self._suspect_after_s = min(SUSPECT_AFTER_S, dead_after_s)
+        self._forget_after_s = max(forget_after_s, dead_after_s)
+        self._max_workers = max_workers
+        self._entries: dict[str, WorkerEntry] = {}
+        self._models = KnownModels(catalogue)
+        # node_ids that are not dead, longest silent first, so that `advance` looks only at those that changed
+        self._streamed: OrderedDict[str, None] = OrderedDict()
+        self._unary: OrderedDict[str, None] = OrderedDict()
+        self._dead: OrderedDict[str, None] = OrderedDict()
+        self._counts = dict.fromkeys(Liveness, 0)
+        self._listeners: list[ViewListener] = []
+        self._now = 0.0
+        self.version = 0
+        self.entries: Mapping[str, WorkerEntry] = MappingProxyType(self._entries)
+
+    # --- what arrives -----------------------------------------------------------------------------
+
+    def apply(self, state: WorkerState, now: float, *, is_streamed: bool, stream: int = 0) -> Applied:
+        """Take a report received at `now`, or leave it if something newer of that worker is known.
+
+        `stream` numbers the stream it came on, growing with each stream that is opened, so that the loss of an older stream of the same
+        epoch is told apart from the loss of the current one. Raises NoCapacity if the table is full of workers that are not dead.
+        """
+        self._now = max(self._now, now)
+        before = self._entries.get(state.node_id)
+        if before is None:
+            self._make_room()
+        elif not is_newer(state, before):
+            return Applied(is_accepted=False, is_new_epoch=False, became_live=False, entry=before)
+        is_new_epoch = before is None or is_later_life(before.state, state)
+        entry = WorkerEntry(
+            state=state,
+            liveness=Liveness.LIVE,
+            received_at=now,
+            is_streamed=is_streamed,
+            stream=stream,
+            catalogue=self._catalogue_after(before, state, is_new_epoch=is_new_epoch),
+            earlier_epochs=earlier_epochs(before, is_new_epoch=is_new_epoch),
+        )
+        self._models.residents_changed(before.state.models if before else {}, state.models)
+        self._replace(before, entry)
+        became_live = before is None or before.liveness is not Liveness.LIVE
+        return Applied(is_accepted=True, is_new_epoch=is_new_epoch, became_live=became_live, entry=entry)
+
+    def stream_lost(self, node_id: str, epoch: int, now: float, *, stream: int = 0) -> bool:
+        """A worker's stream broke: suspect it at once. False if it is not live, or has reported since in a newer epoch or stream."""
+        self._now = max(self._now, now)
+        entry = self._entries.get(node_id)
+        if entry is None or entry.liveness is not Liveness.LIVE or not entry.is_streamed:
+            return False
+        if entry.state.epoch != epoch or entry.stream > stream > 0:
+            return False
+        self._replace(entry, replace(entry, liveness=Liveness.SUSPECT))
+        return True
+
+    def advance(self, now: float) -> list[LivenessChange]:
+        """Let time pass: the silent become suspect, then dead, then are forgotten. Costs what changes, not what is known."""
+        self._now = max(self._now, now)
+        changes: list[LivenessChange] = []
+        for order in (self._streamed, self._unary):
+            changes += [self._change(entry, Liveness.DEAD, now) for entry in self._silent(order, now - self._dead_after_s)]
+        quiet = self._silent(self._unary, now - self._suspect_after_s)
+        changes += [self._change(entry, Liveness.SUSPECT, now) for entry in quiet if entry.liveness is Liveness.LIVE]
+        for entry in self._silent(self._dead, now - self._forget_after_s):
+            self._forget(entry)
+            changes.append(LivenessChange(entry.node_id, Liveness.DEAD, None, entry.age_s(now)))
+        return changes
+
+    def subscribe(self, listener: ViewListener) -> None:
+        """Call `listener(before, after)` at each change, and now for each worker that is already known."""
+        self._listeners.append(listener)
+        for entry in self._entries.values():
+            listener(None, entry)
+
+    # --- what is known ----------------------------------------------------------------------------
+
+    def entry(self, node_id: str) -> WorkerEntry:
+        """Raises UnknownWorker, with the names most like it."""
+        entry = self._entries.get(node_id)
+        if entry is None:
+            raise UnknownWorker(node_id, nearest_among(node_id, self._entries))
+        return entry
+
+    def counts(self) -> Mapping[Liveness, int]:
+        """Workers by liveness."""
+        return MappingProxyType(self._counts)
+
+    def catalogue(self) -> Mapping[str, CatalogueModel]:
+        """Every known model by name, ordered. A model only seen resident has an empty engine and the size last reported (0: not known)."""
+        return self._models.union()
+
+    def model(self, name: str) -> CatalogueModel | None:
+        """What is known of a model, None if nothing."""
+        return self._models.get(name)
+
+    def check_known(self, model: str) -> None:
+        """Raises UnknownModel, with the names most like it."""
+        self._models.check(model)
+
+    def can_load(self, node_id: str, model: str) -> bool:
+        """True if the model is resident there, or the worker may load it and it fits its memory. Raises UnknownWorker."""
+        entry = self.entry(node_id)
+        if model in entry.state.models:
+            return True
+        known = self._models.get(model) if entry.catalogue is None else entry.catalogue.models.get(model)
+        return known is not None and fits(known.size_bytes, entry.state.memory_capacity_bytes)
+
+    def totals(self) -> ClusterTotals:
+        """One pass over the workers."""
+        live = [entry.state for entry in self._entries.values() if entry.liveness is Liveness.LIVE]
+        return ClusterTotals(
+            active_workers=sum(not state.is_draining for state in live),
+            average_gpu_utilization=sum(state.gpu_utilization for state in live) / len(live) if live else 0.0,
+            total_queue_depth=sum(state.queue_depth for state in live),
+        )
+
+    def residency(self) -> Mapping[str, Residency]:
+        """Where each resident model is, by name; live workers only. One pass over the workers."""
+        found: dict[str, Residency] = {}
+        for node_id in sorted(self._entries):
+            entry = self._entries[node_id]
+            if entry.liveness is Liveness.LIVE:
+                for status in entry.state.models.values():
+                    where = found.setdefault(status.name, Residency())
+                    (where.ready_on if status.is_ready else where.loading_on).append(node_id)
+        return found
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {liveness.value}" for liveness, count in self._counts.items())
+        oldest = max((entry.age_s(self._now) for entry in self._entries.values() if entry.liveness is Liveness.LIVE), default=0.0)
+        return f"<ClusterView v={self.version}, {counts}, {len(self.catalogue())} models, oldest live {oldest:.1f} s>"
+
+    # --- how it changes ---------------------------------------------------------------------------
+
+    def _replace(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
+        """Put `after` in place of `before`, keep the orders by silence, and tell the listeners."""
+        node_id = after.state.node_id
+        self._entries[node_id] = after
+        order = self._order(after)
+        if before is not None:
+            self._counts[before.liveness] -= 1
+            if self._order(before) is not order:
+                del self._order(before)[node_id]
+        self._counts[after.liveness] += 1
+        order[node_id] = None
+        if before is None or before.received_at != after.received_at:
+            order.move_to_end(node_id)
+        if before is None or looks_different(before, after):
+            self.version += 1
+        for listener in self._listeners:
+            listener(before, after)
+
+    def _order(self, entry: WorkerEntry) -> OrderedDict[str, None]:
+        if entry.liveness is Liveness.DEAD:
+            return self._dead
+        return self._streamed if entry.is_streamed else self._unary
+
+    def _silent(self, order: OrderedDict[str, None], heard_before: float) -> list[WorkerEntry]:
+        """Those at the front of `order` that were last heard before then."""
+
+        def front() -> Iterator[WorkerEntry]:
+            for node_id in order:
+                entry = self._entries[node_id]
+                if entry.received_at >= heard_before:
+                    return
+                yield entry
+
+        return list(front())
+
+    def _change(self, entry: WorkerEntry, liveness: Liveness, now: float) -> LivenessChange:
+        self._replace(entry, replace(entry, liveness=liveness))
+        return LivenessChange(entry.node_id, entry.liveness, liveness, entry.age_s(now))
+
+    def _make_room(self) -> None:
+        """Drop the worker that is dead longest if the table is full. Raises NoCapacity if none is dead."""
+        if len(self._entries) < self._max_workers:
+            return
+        if not self._dead:
+            raise NoCapacity(f"the view holds {self._max_workers} workers and none of them is dead", self._dead_after_s)
+        self._forget(self._entries[next(iter(self._dead))])
+
+    def _forget(self, entry: WorkerEntry) -> None:
+        del self._entries[entry.node_id]
+        del self._order(entry)[entry.node_id]
+        self._counts[entry.liveness] -= 1
+        self._models.residents_changed(entry.state.models, {})
+        self._models.release(entry.catalogue)
+        self.version += 1
+        for listener in self._listeners:
+            listener(entry, None)
+
+    def _catalogue_after(self, before: WorkerEntry | None, state: WorkerState, *, is_new_epoch: bool) -> SharedCatalogue | None:
+        held = None if before is None else before.catalogue
+        if state.catalogue is not None:
+            return self._models.share(state.catalogue, held)
+        if is_new_epoch and held is not None:  # a new life says anew what it can load
+            self._models.release(held)
+            return None
+        return held
