@@ -1,0 +1,224 @@
+"""The workers that may get new work, in the shape that choosing needs.
+
+State: one `Candidate` for each live, non-draining worker of the view, with the decider's own reservations counted in; candidates that can
+load the same models are in one `Group`. Invariants: a candidate is in exactly one group; `ready_on(model)` are the candidates whose last
+report has the model ready; a group's `outstanding` is the sum over its members. The placer passes the view's events in; policies follow
+by `FleetFollower` and are told when a candidate may have become lighter, but not when it became heavier (`LoadIndex` says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from roost.cluster.known_models import SharedCatalogue
+from roost.cluster.view import ClusterView, WorkerEntry, fits
+from roost.cluster.worker_state import Liveness, Phase
+from roost.placement.candidate import Candidate, Group, GroupKey
+from roost.placement.reservations import Tally
+
+
+class FleetFollower(Protocol):
+    """A policy's index of the fleet."""
+
+    def joined(self, candidate: Candidate) -> None:
+        """It may get work from now on. What it has ready follows by `gained`."""
+
+    def left(self, candidate: Candidate) -> None:
+        """It may not any more. What it had ready went before by `lost`."""
+
+    def lighter(self, candidate: Candidate) -> None:
+        """Its load changed and may have become less."""
+
+    def gained(self, candidate: Candidate, model: str) -> None:
+        """A model became ready there."""
+
+    def lost(self, candidate: Candidate, model: str) -> None:
+        """A model is not ready there any more."""
+
+
+class Fleet:
+    """Mutable, one owner (the placer). `tally_of` gives the reservations of a worker, the same object while it is known."""
+
+    def __init__(self, view: ClusterView, tally_of: Callable[[str], Tally]) -> None:
+        self._view = view
+        self._tally_of = tally_of
+        self._candidates: dict[str, Candidate] = {}
+        self._draining: dict[str, WorkerEntry] = {}
+        self._groups: dict[GroupKey, Group] = {}
+        self._groups_by_model: dict[str, list[Group]] = {}
+        self._open_groups: list[Group] = []
+        self._ready_on: dict[str, dict[str, Candidate]] = {}
+        self._followers: list[FleetFollower] = []
+
+    # --- what policies ask ------------------------------------------------------------------------
+
+    def follow(self, follower: FleetFollower) -> None:
+        """Tell `follower` of each change, and now of each candidate."""
+        self._followers.append(follower)
+        for candidate in self._candidates.values():
+            follower.joined(candidate)
+            for model in candidate.ready:
+                follower.gained(candidate, model)
+
+    def get(self, node_id: str) -> Candidate | None:
+        return self._candidates.get(node_id)
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def groups(self) -> Iterable[Group]:
+        return self._groups.values()
+
+    def groups_for(self, model: str) -> Sequence[Group]:
+        """The groups whose members can take a request for the model."""
+        named = self._groups_by_model.get(model, [])
+        if not self._open_groups:
+            return named
+        known = self._view.model(model)
+        size_bytes = 0 if known is None else known.size_bytes
+        return [*named, *(group for group in self._open_groups if fits(size_bytes, group.capacity_bytes) and group not in named)]
+
+    def ready_on(self, model: str) -> Mapping[str, Candidate]:
+        """The candidates that have the model ready, by node_id."""
+        return self._ready_on.get(model, {})
+
+    def draining(self) -> Mapping[str, WorkerEntry]:
+        """Live workers that take nothing new."""
+        return self._draining
+
+    # --- how it changes ---------------------------------------------------------------------------
+
+    def entry_changed(self, before: WorkerEntry | None, after: WorkerEntry | None) -> None:
+        """The view's entry of one worker changed (`ViewListener`)."""
+        entry = after or before
+        if entry is None:
+            return
+        node_id = entry.state.node_id
+        candidate = self._candidates.get(node_id)
+        self._draining.pop(node_id, None)
+        if after is not None and after.is_available:
+            if candidate is None:
+                self._join(Candidate(after, self._tally_of(node_id)))
+            else:
+                self._update(candidate, after)
+            return
+        if candidate is not None:
+            self._leave(candidate)
+        if after is not None and after.liveness is Liveness.LIVE:
+            self._draining[node_id] = after
+
+    def recount(self, node_id: str) -> None:
+        """The worker's reservations changed."""
+        candidate = self._candidates.get(node_id)
+        if candidate is None:
+            return
+        before = candidate.outstanding
+        candidate.count_load()
+        candidate.group.outstanding += candidate.outstanding - before
+        if candidate.outstanding < before:
+            for follower in self._followers:
+                follower.lighter(candidate)
+
+    def _join(self, candidate: Candidate) -> None:
+        self._candidates[candidate.node_id] = candidate
+        self._group_of(candidate).add(candidate)
+        for follower in self._followers:
+            follower.joined(candidate)
+        self._set_ready(candidate)
+
+    def _leave(self, candidate: Candidate) -> None:
+        for model in candidate.ready:
+            self._lose(candidate, model)
+        for follower in self._followers:
+            follower.left(candidate)
+        del self._candidates[candidate.node_id]
+        group = candidate.group
+        group.remove(candidate)
+        if not group.members:
+            self._drop_group(group)
+
+    def _update(self, candidate: Candidate, entry: WorkerEntry) -> None:
+        """A newer report of a worker that stays in the fleet."""
+        if self._changes_group(candidate, entry):
+            self._leave(candidate)
+            self._join(Candidate(entry, candidate.reserved))
+            return
+        before = candidate.outstanding
+        candidate.renew(entry)
+        candidate.group.outstanding += candidate.outstanding - before
+        self._set_ready(candidate)
+        for follower in self._followers:
+            follower.lighter(candidate)
+
+    def _set_ready(self, candidate: Candidate) -> None:
+        ready = {name for name, status in candidate.state.models.items() if status.phase is Phase.READY}
+        before = candidate.ready
+        if ready == before:
+            return
+        candidate.ready = ready
+        for model in before - ready:
+            self._lose(candidate, model)
+        for model in ready - before:
+            self._ready_on.setdefault(model, {})[candidate.node_id] = candidate
+            for follower in self._followers:
+                follower.gained(candidate, model)
+
+    def _lose(self, candidate: Candidate, model: str) -> None:
+        for follower in self._followers:
+            follower.lost(candidate, model)
+        holders = self._ready_on[model]
+        del holders[candidate.node_id]
+        if not holders:
+            del self._ready_on[model]
+
+    # --- groups -----------------------------------------------------------------------------------
+
+    def _changes_group(self, candidate: Candidate, entry: WorkerEntry) -> bool:
+        before, state = candidate.entry, entry.state
+        if entry.catalogue is not before.catalogue or state.memory_capacity_bytes != before.state.memory_capacity_bytes:
+            return True
+        return state.models.keys() != before.state.models.keys() and self._key_of(entry) != candidate.group.key
+
+    def _group_of(self, candidate: Candidate) -> Group:
+        key = self._key_of(candidate.entry)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key)
+            for model in group.loadable:
+                self._groups_by_model.setdefault(model, []).append(group)
+            if group.is_open:
+                self._open_groups.append(group)
+        return group
+
+    def _key_of(self, entry: WorkerEntry) -> GroupKey:
+        """What a worker can load: what its catalogue has and its memory holds; without a catalogue all that fits; and what is there."""
+        state, capacity = entry.state, entry.state.memory_capacity_bytes
+        if entry.catalogue is not None:
+            loadable = _fitting(entry.catalogue, capacity)
+            return GroupKey(loadable if state.models.keys() <= loadable else loadable.union(state.models))
+        unfitting = {name for name in state.models if not fits(self._size_of(name), capacity)}
+        return GroupKey(frozenset(unfitting), is_open=True, capacity_bytes=capacity)
+
+    def _size_of(self, model: str) -> int:
+        known = self._view.model(model)
+        return 0 if known is None else known.size_bytes
+
+    def _drop_group(self, group: Group) -> None:
+        del self._groups[group.key]
+        for model in group.loadable:
+            self._groups_by_model[model].remove(group)
+            if not self._groups_by_model[model]:
+                del self._groups_by_model[model]
+        if group.is_open:
+            self._open_groups.remove(group)
+
+    def __repr__(self) -> str:
+        return f"<Fleet {len(self._candidates)} candidates in {len(self._groups)} groups, {len(self._draining)} draining>"
+
+
+def _fitting(catalogue: SharedCatalogue, capacity_bytes: int) -> frozenset[str]:
+    """The models of a catalogue that fit; where all do, one set for all workers that share it."""
+    if fits(catalogue.largest_bytes, capacity_bytes):
+        return catalogue.names
+    return frozenset(name for name, model in catalogue.models.items() if fits(model.size_bytes, capacity_bytes))

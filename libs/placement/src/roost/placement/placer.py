@@ -1,0 +1,136 @@
+"""Decides where requests run: check, choose, estimate, reserve, count.
+
+State: what the parts own, and the number of the last decision. Invariants: each decision that is returned has one reservation and is
+counted once; a refused request leaves no trace. The placer follows the view: its owner applies reports to the view and passes their
+outcomes to `settle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from roost.cluster.errors import DeadlineImpossible
+from roost.cluster.view import ClusterView, WorkerEntry
+from roost.cluster.worker_entry import is_later_life
+from roost.cluster.worker_state import DecisionOutcome
+from roost.placement.candidate import Candidate
+from roost.placement.decision import Action, Decision
+from roost.placement.estimates import Estimate, Estimates
+from roost.placement.fleet import Fleet
+from roost.placement.reasons import reason
+from roost.placement.refusals import refusal
+from roost.placement.registry import policy_factory
+from roost.placement.request import PlacementRequest
+from roost.placement.reservations import SIMPLE_REPORTER_BOUND_S, Reservation, Reservations
+from roost.placement.rng import Rng
+from roost.placement.statistics import PlacementStatistics
+
+
+class Placer:
+    """Mutable, one owner. `decider` begins every decision id, so it must be unique among deciders and their lives.
+
+    Raises InvalidField if there is no such policy.
+    """
+
+    def __init__(
+        self,
+        view: ClusterView,
+        policy: str = "weighted-score",
+        *,
+        rng: Rng,
+        decider: str,
+        reservation_bound_s: float = 5.0,
+    ) -> None:
+        make_policy = policy_factory(policy)
+        self._view = view
+        self._decider = decider
+        self._decisions = 0
+        self._reservations = Reservations(bound_s=reservation_bound_s)
+        self._estimates = Estimates(view)
+        self._fleet = Fleet(view, self._reservations.tally)
+        self._policy = make_policy(self._fleet, rng)
+        self.policy = policy
+        self.statistics = PlacementStatistics()
+        view.subscribe(self._entry_changed)
+
+    @property
+    def reservations(self) -> int:
+        """Decisions that no report has shown yet."""
+        return len(self._reservations)
+
+    def reserved(self, node_id: str) -> int:
+        """Of these, the ones for one worker."""
+        return self._reservations.count(node_id)
+
+    def decide(self, request: PlacementRequest, now: float) -> Decision:
+        """Choose a worker and reserve a place there.
+
+        Raises UnknownModel, NoWorkers, ModelTooLarge, and DeadlineImpossible if the chosen worker would start it too late.
+        """
+        self.advance(now)
+        self._view.check_known(request.model)
+        chosen = self._policy.choose(request)
+        if chosen is None:
+            raise refusal(self._view, self._fleet, request)
+        estimate = self._estimates.of(chosen, request, now)
+        if 0 < request.deadline_s < estimate.wait_s:
+            raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
+        decision = self._decision(request, chosen, estimate, now)
+        self._reservations.make(decision.decision_id, Reservation(chosen.node_id, request.model, request.priority, now))
+        self._fleet.recount(chosen.node_id)
+        self.statistics.decided(decision.decision_id, decision.action)
+        return decision
+
+    def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
+        """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
+        self.advance(now)
+        is_lighter = False
+        for outcome in outcomes:
+            self.statistics.settled(outcome)
+            chosen = self._reservations.drop(outcome.decision_id)
+            if chosen is not None and chosen != node_id:
+                self._fleet.recount(chosen)
+            is_lighter = is_lighter or chosen == node_id
+        if is_lighter:
+            self._fleet.recount(node_id)
+
+    def advance(self, now: float) -> None:
+        """Drop the reservations that have reached the bound. `decide` and `settle` do so themselves."""
+        for node_id in self._reservations.expire(now):
+            self._fleet.recount(node_id)
+
+    def _decision(self, request: PlacementRequest, chosen: Candidate, estimate: Estimate, now: float) -> Decision:
+        self._decisions += 1
+        return Decision(
+            decision_id=f"{self._decider}-{self._decisions}",
+            request_id=request.request_id,
+            worker_id=chosen.node_id,
+            worker_address=chosen.state.address,
+            action=Action.SERVE if estimate.load_s is None else Action.COLD_START,
+            estimated_wait_s=estimate.wait_s,
+            reason=reason(self._fleet, request, chosen, self._policy.because, estimate),
+            view_age_s=chosen.entry.age_s(now),
+            policy=self.policy,
+        )
+
+    def _entry_changed(self, before: WorkerEntry | None, after: WorkerEntry | None) -> None:
+        if after is None:
+            if before is not None:
+                self._fleet.entry_changed(before, None)
+                self._reservations.forget(before.node_id)
+            return
+        if before is None or before.state is not after.state:
+            self._drop_outdated(before, after)
+            self._estimates.learn(after)
+        self._fleet.entry_changed(before, after)
+
+    def _drop_outdated(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
+        """Reservations that this report answers without naming them: of an earlier life, or of a simple reporter."""
+        state = after.state
+        if before is not None and is_later_life(before.state, state):
+            self._reservations.drop_made_before(state.node_id, float("inf"))
+        elif state.epoch == 0 and not state.outcomes:
+            self._reservations.drop_made_before(state.node_id, after.received_at - SIMPLE_REPORTER_BOUND_S)
+
+    def __repr__(self) -> str:
+        return f"<Placer {self.policy}, {self._fleet!r}, {self._reservations!r}, {self.statistics!r}>"

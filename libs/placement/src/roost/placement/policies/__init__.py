@@ -1,0 +1,1 @@
+"""How a decider chooses: one idea in each file, by name in `registry`."""

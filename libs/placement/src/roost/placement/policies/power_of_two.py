@@ -1,0 +1,27 @@
+"""The less loaded of two workers drawn at random (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).
+
+Prefers idle workers without looking at all of them, and is robust against old views: many deciders with the same stale view do not all
+choose the same worker. The fullest of n workers is about ln ln n above its share. Behaves badly, as least-loaded does, when there are
+more models than one worker holds: it does not know what a worker has in memory.
+"""
+
+from __future__ import annotations
+
+from roost.placement.candidate import Candidate
+from roost.placement.fleet import Fleet
+from roost.placement.policies.load import load
+from roost.placement.request import PlacementRequest
+from roost.placement.rng import Rng
+from roost.placement.sampling import draw
+
+
+class PowerOfTwo:
+    because = "is the less loaded of two picked at random"
+
+    def __init__(self, fleet: Fleet, rng: Rng) -> None:
+        self._fleet = fleet
+        self._rng = rng
+
+    def choose(self, request: PlacementRequest) -> Candidate | None:
+        drawn = draw(self._fleet, request, self._rng, 2)
+        return min(drawn, key=load) if drawn else None  # of equals the first drawn, and either was as likely to be

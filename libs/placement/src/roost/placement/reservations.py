@@ -1,0 +1,113 @@
+"""Decisions that no report has shown yet, so that a burst between two reports spreads instead of piling up.
+
+State: open reservations in the order they were made, and one `Tally` a worker that sums them. Invariants: a tally equals the sum of its
+worker's open reservations; none is older than the bound after `expire`. Whoever drops reservations is told which workers became lighter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from roost.cluster.names import PRIORITIES
+
+SIMPLE_REPORTER_BOUND_S = 1.0  # a reporter that lists no arrivals has counted a request by its next report after this
+
+
+@dataclass(slots=True)
+class Tally:
+    """Open reservations of one worker: in all, by priority and by model."""
+
+    count: int = 0
+    by_priority: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
+    by_model: dict[str, int] = field(default_factory=dict)
+
+    def at_or_above(self, priority: int) -> int:
+        """Those that a request of this priority has to let go first."""
+        return self.count if priority == 0 else sum(self.by_priority[priority:])
+
+
+class Reservation(NamedTuple):
+    """One decision on its way. `made_at` is the decider's time in seconds."""
+
+    node_id: str
+    model: str
+    priority: int
+    made_at: float
+
+
+class Reservations:
+    """Bounded by time: at most what was decided within `bound_s`."""
+
+    def __init__(self, *, bound_s: float) -> None:
+        self._bound_s = bound_s
+        self._open: dict[str, Reservation] = {}
+        self._order: deque[tuple[float, str]] = deque()  # may name reservations that were dropped since
+        self._by_node: dict[str, dict[str, Reservation]] = {}  # oldest first
+        self._tallies: dict[str, Tally] = {}
+
+    def tally(self, node_id: str) -> Tally:
+        """The worker's tally; the same object until the worker is forgotten."""
+        tally = self._tallies.get(node_id)
+        if tally is None:
+            tally = self._tallies[node_id] = Tally()
+        return tally
+
+    def count(self, node_id: str) -> int:
+        tally = self._tallies.get(node_id)
+        return 0 if tally is None else tally.count
+
+    def make(self, decision_id: str, reservation: Reservation) -> None:
+        self._open[decision_id] = reservation
+        self._order.append((reservation.made_at, decision_id))
+        self._by_node.setdefault(reservation.node_id, {})[decision_id] = reservation
+        tally = self.tally(reservation.node_id)
+        tally.count += 1
+        tally.by_priority[reservation.priority] += 1
+        tally.by_model[reservation.model] = tally.by_model.get(reservation.model, 0) + 1
+
+    def drop(self, decision_id: str) -> str | None:
+        """Drop one. The worker it was for, or None if it is not open."""
+        reservation = self._open.pop(decision_id, None)
+        if reservation is None:
+            return None
+        of_node = self._by_node[reservation.node_id]
+        del of_node[decision_id]
+        if not of_node:
+            del self._by_node[reservation.node_id]
+        tally = self._tallies[reservation.node_id]
+        tally.count -= 1
+        tally.by_priority[reservation.priority] -= 1
+        tally.by_model[reservation.model] -= 1
+        if tally.by_model[reservation.model] == 0:
+            del tally.by_model[reservation.model]
+        return reservation.node_id
+
+    def drop_made_before(self, node_id: str, before: float) -> bool:
+        """Drop the worker's reservations that were made before then; True if there were any."""
+        of_node = self._by_node.get(node_id, {})
+        old = [decision_id for decision_id, reservation in of_node.items() if reservation.made_at < before]
+        for decision_id in old:
+            self.drop(decision_id)
+        return bool(old)
+
+    def expire(self, now: float) -> set[str]:
+        """Drop those that have reached the bound; the workers they were for."""
+        lighter: set[str] = set()
+        while self._order and self._order[0][0] <= now - self._bound_s:
+            node_id = self.drop(self._order.popleft()[1])
+            if node_id is not None:
+                lighter.add(node_id)
+        return lighter
+
+    def forget(self, node_id: str) -> None:
+        """The worker is not known any more."""
+        self.drop_made_before(node_id, float("inf"))
+        self._tallies.pop(node_id, None)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __repr__(self) -> str:
+        return f"<Reservations {len(self)} open on {len(self._by_node)} workers, bound {self._bound_s:g} s>"
