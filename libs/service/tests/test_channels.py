@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+from roost.service.channels import RETRIES, open_channel
+from roost.service.metrics import GrpcMetrics
+from roost.service.server import rpc_server
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+
+
+class Failing:
+    """Ends every call with one status, as something between client and server would: without our details."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self.code = code
+        self.calls = 0
+
+    async def call(self, request: bytes, context: Context) -> bytes:
+        self.calls += 1
+        await context.abort(self.code, "as asked")
+
+
+async def calls_made(code: grpc.StatusCode) -> int:
+    failing = Failing(code)
+    server = grpc.aio.server()
+    handler: Handler = grpc.unary_unary_rpc_method_handler(failing.call)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Failing", {"Call": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        call: Raw = channel.unary_unary("/test.Failing/Call")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", timeout=20)
+    await server.stop(0)
+    assert caught.value.code() is code
+    return failing.calls
+
+
+async def test_unavailable_is_tried_again_four_times() -> None:
+    assert await calls_made(grpc.StatusCode.UNAVAILABLE) == 1 + RETRIES
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED])
+async def test_nothing_else_is_tried_again(code: grpc.StatusCode) -> None:
+    assert await calls_made(code) == 1
+
+
+async def test_a_server_that_comes_back_is_used_again_soon() -> None:
+    metrics = GrpcMetrics(CollectorRegistry())
+    async with rpc_server(host="127.0.0.1", port=0, services=[], metrics=metrics) as server:
+        port = server.port
+        channel = open_channel(f"127.0.0.1:{port}")
+        await asyncio.wait_for(channel.channel_ready(), 5)
+    async with rpc_server(host="127.0.0.1", port=port, services=[], metrics=metrics):
+        await asyncio.wait_for(channel.channel_ready(), 5)
+    await channel.close()
