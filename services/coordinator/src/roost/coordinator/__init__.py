@@ -1,0 +1,1 @@
+"""The central plane: report streams in, decisions and commands out."""

@@ -1,0 +1,52 @@
+"""What the coordinator can ask of a worker, and what the worker answers. Values; the wire's form is in `codec`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Make a model ready; a pinned one is not evicted to make room."""
+
+    model: str
+    is_pinned: bool = False
+    kind = "load_model"
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModel:
+    """Put a model out once nothing uses it."""
+
+    model: str
+    kind = "unload_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take no new requests; or, with `is_resume`, take them again."""
+
+    is_resume: bool = False
+    kind = "drain"
+
+
+Action = LoadModel | UnloadModel | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One action under way. `command_id` is unique in the coordinator's life."""
+
+    command_id: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What became of a command. `code` is a google.rpc.Code, 0 when done; `reason` is the worker's machine-readable word."""
+
+    command_id: str
+    code: int = 0
+    message: str = ""
+    reason: str = ""
+    elapsed_s: float = 0.0

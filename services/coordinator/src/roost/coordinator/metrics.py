@@ -1,0 +1,64 @@
+"""The coordinator's metrics, all of them. Called from outside the decision code; gauges are set about once a second by `measure`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from roost.cluster.errors import InvalidField, RoostError
+from roost.cluster.worker_state import Liveness
+from roost.coordinator.central import Central
+from roost.placement.decision import Action, Decision
+
+# A decision costs from under a microsecond (an index) to milliseconds (a scan of 10,000 workers).
+DECISION_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+
+
+class CoordinatorMetrics:
+    """State: the collectors, registered once. `policy` is the label of every decision."""
+
+    def __init__(self, registry: CollectorRegistry, policy: str) -> None:
+        decisions = Counter("roost_decisions", "Requests given a worker, by what it will do.", ["policy", "action"], registry=registry)
+        self._decisions = {action: decisions.labels(policy, action.value) for action in Action}
+        self._refusals = Counter("roost_refusals", "Requests given no worker, by reason.", ["reason"], registry=registry)
+        self._decision_seconds = Histogram(
+            "roost_decision_seconds", "Time one decision took, without the call around it.", buckets=DECISION_BUCKETS_S, registry=registry
+        )
+        workers = Gauge("roost_workers", "Known workers by what is believed of their life.", ["liveness"], registry=registry)
+        self._workers = {liveness: workers.labels(liveness.value) for liveness in Liveness}
+        self._report_age = Gauge("roost_report_age_seconds", "Age of the oldest last report among live workers.", registry=registry)
+        reports = Counter("roost_reports", "Reports received, by what became of them.", ["result"], registry=registry)
+        self._accepted_reports = reports.labels("accepted")
+        self._stale_reports = reports.labels("stale")
+        self._invalid_reports = reports.labels("invalid")
+        self._reservations = Gauge("roost_reservations", "Decisions that no report has shown yet.", registry=registry)
+        self._view_version = Gauge("roost_view_version", "Visible changes of the view since the coordinator started.", registry=registry)
+        self._commands = Counter("roost_commands", "Commands to workers, by what became of them.", ["command", "result"], registry=registry)
+
+    def decided(self, decision: Decision, elapsed_s: float) -> None:
+        self._decisions[decision.action].inc()
+        self._decision_seconds.observe(elapsed_s)
+
+    def refused(self, refusal: RoostError) -> None:
+        self._refusals.labels(refusal.reason).inc()
+
+    def reported(self, *, is_accepted: bool) -> None:
+        (self._accepted_reports if is_accepted else self._stale_reports).inc()
+
+    def counting_bad_reports(self) -> contextlib.AbstractContextManager[object]:
+        """Around the reading of a report: counts it if it is refused as invalid."""
+        return self._invalid_reports.count_exceptions(InvalidField)
+
+    def commanded(self, command: str, outcome: object) -> None:
+        """`outcome` is the error of a command that was not done."""
+        self._commands.labels(command, outcome.reason.lower() if isinstance(outcome, RoostError) else "ok").inc()
+
+    def measure(self, central: Central, now: float) -> None:
+        """One pass over the workers."""
+        for liveness, count in central.view.counts().items():
+            self._workers[liveness].set(count)
+        live = [entry for entry in central.view.entries.values() if entry.liveness is Liveness.LIVE]
+        self._report_age.set(max((entry.age_s(now) for entry in live), default=0.0))
+        self._reservations.set(central.placer.reservations)
+        self._view_version.set(central.view.version)

@@ -1,0 +1,135 @@
+"""What an operator may ask of the cluster: load, unload, drain. Each becomes commands to workers, sent at once and awaited together.
+
+Keeps no state of its own. A command that fails does not stop the others; the error that is raised at the end names every worker that
+failed, why, and which ones succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from roost.cluster.errors import CommandFailed, NoCapacity, RoostError, WorkerUnreachable
+from roost.cluster.names import check_model_name, check_worker_name
+from roost.cluster.view import WorkerEntry
+from roost.cluster.worker_state import Liveness
+from roost.coordinator.central import Central
+from roost.coordinator.commands import Action, Drain, LoadModel, UnloadModel
+from roost.coordinator.metrics import CoordinatorMetrics
+from roost.coordinator.targets import LoadWish, load_targets
+from roost.coordinator.worker_streams import WorkerStreams
+from roost.service.errors import status_of
+from roost.service.logs import Logger
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one worker did, and in how many seconds."""
+
+    worker_id: str
+    elapsed_s: float = 0.0
+    is_unchanged: bool = False
+
+
+Attempts = Mapping[str, Outcome | RoostError]
+
+
+class Operations:
+    """Every method takes `timeout_s`, the time a worker has for its answer, and raises what `_settled` raises."""
+
+    def __init__(self, central: Central, streams: WorkerStreams, *, metrics: CoordinatorMetrics, log: Logger) -> None:
+        self._central = central
+        self._streams = streams
+        self._metrics = metrics
+        self._log = log
+
+    async def load(self, wish: LoadWish, timeout_s: float) -> list[Outcome]:
+        """Returns when the model is ready on all of them. Raises also what `load_targets` raises."""
+        targets = load_targets(self._central.view, wish, self._central.placer.reserved, self._streams.__contains__)
+        done = await self._command(targets.to_load, LoadModel(wish.model, wish.is_pinned), timeout_s)
+        return _ordered([*done, *(Outcome(worker_id, is_unchanged=True) for worker_id in targets.unchanged)])
+
+    async def unload(self, model: str, worker_id: str, timeout_s: float) -> list[Outcome]:
+        """From `worker_id`, or from every live worker that has it. Raises also UnknownModel, UnknownWorker."""
+        check_model_name(model)
+        view = self._central.view
+        view.check_known(model)
+        if worker_id:
+            holders = [view.entry(check_worker_name(worker_id, "worker_id"))]
+        else:
+            holders = [entry for entry in view.entries.values() if entry.liveness is Liveness.LIVE and model in entry.state.models]
+        unchanged = [entry.node_id for entry in holders if model not in entry.state.models]
+        done = await self._command((entry.node_id for entry in holders if model in entry.state.models), UnloadModel(model), timeout_s)
+        return _ordered([*done, *(Outcome(name, is_unchanged=True) for name in unchanged)])
+
+    async def drain(self, worker_id: str, timeout_s: float, *, is_resume: bool) -> int:
+        """The requests that the worker still has to finish. Raises also UnknownWorker."""
+        entry = self._central.view.entry(check_worker_name(worker_id, "worker_id"))
+        await self._command([entry.node_id], Drain(is_resume=is_resume), timeout_s)
+        return _unfinished(self._central.view.entries.get(worker_id, entry))
+
+    async def _command(self, worker_ids: Iterable[str], action: Action, timeout_s: float) -> list[Outcome]:
+        async with asyncio.TaskGroup() as tasks:
+            running = {worker_id: tasks.create_task(self._attempt(worker_id, action, timeout_s)) for worker_id in worker_ids}
+        return _settled({worker_id: task.result() for worker_id, task in running.items()})
+
+    async def _attempt(self, worker_id: str, action: Action, timeout_s: float) -> Outcome | RoostError:
+        try:
+            outcome: Outcome | RoostError = await self._one(worker_id, action, timeout_s)
+        except (CommandFailed, WorkerUnreachable, NoCapacity) as failure:
+            outcome = failure
+        self._metrics.commanded(action.kind, outcome)
+        self._log_outcome(worker_id, action, outcome)
+        return outcome
+
+    async def _one(self, worker_id: str, action: Action, timeout_s: float) -> Outcome:
+        result = await self._streams.get(worker_id).command(action, timeout_s)
+        if result.code:
+            raise CommandFailed(worker_id, result.code, result.reason, result.message)
+        return Outcome(worker_id, result.elapsed_s)
+
+    def _log_outcome(self, worker_id: str, action: Action, outcome: Outcome | RoostError) -> None:
+        if isinstance(outcome, RoostError):
+            self._log.warning("command_failed", worker_id=worker_id, command=action.kind, why=str(outcome))
+        else:
+            self._log.info("command_done", worker_id=worker_id, command=action.kind, elapsed_s=round(outcome.elapsed_s, 3))
+
+
+def _settled(attempts: Attempts) -> list[Outcome]:
+    """The outcomes if there was no failure. Raises the failure itself if it is the only attempt, else CommandFailed that names them all."""
+    failures = {worker_id: outcome for worker_id, outcome in attempts.items() if isinstance(outcome, RoostError)}
+    done = [outcome for outcome in attempts.values() if isinstance(outcome, Outcome)]
+    if not failures:
+        return done
+    first = next(iter(failures.values()))
+    if len(attempts) == 1:
+        raise first
+    finished = f" (done on {', '.join(outcome.worker_id for outcome in _ordered(done))})" if done else ""
+    raise CommandFailed(", ".join(failures), _code(first), _reason(first), _told(failures) + finished)
+
+
+def _told(failures: Mapping[str, RoostError]) -> str:
+    """Why each failed; CommandFailed itself puts the workers' names before it."""
+    if len(failures) == 1:
+        worker_id, failure = next(iter(failures.items()))
+        return str(failure).removeprefix(f"{worker_id}: ").removeprefix(f"{worker_id} ")
+    return "; ".join(str(failure) for failure in failures.values())
+
+
+def _code(failure: RoostError) -> int:
+    """The google.rpc.Code it travels as."""
+    number: int = status_of(failure).value[0]
+    return number
+
+
+def _reason(failure: RoostError) -> str:
+    return failure.worker_reason if isinstance(failure, CommandFailed) else failure.reason
+
+
+def _unfinished(entry: WorkerEntry) -> int:
+    return entry.state.queue_depth + entry.state.busy_slots
+
+
+def _ordered(outcomes: list[Outcome]) -> list[Outcome]:
+    return sorted(outcomes, key=lambda outcome: outcome.worker_id)

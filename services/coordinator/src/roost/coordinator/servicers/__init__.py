@@ -1,0 +1,1 @@
+"""The coordinator's doors: wire types in, wire types out, and nothing decided here."""

@@ -1,0 +1,91 @@
+"""The names, labels and help texts of the coordinator's metrics, as Prometheus sees them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from roost.cluster.errors import InvalidField, UnknownModel, WorkerUnreachable
+from roost.cluster.view import ClusterView
+from roost.cluster.worker_state import ModelStatus, Phase, WorkerState
+from roost.coordinator.central import Central
+from roost.coordinator.metrics import CoordinatorMetrics
+from roost.placement.placer import Placer
+from roost.placement.request import PlacementRequest
+
+GOLDEN = """\
+# HELP roost_decisions_total Requests given a worker, by what it will do.
+# TYPE roost_decisions_total counter
+roost_decisions_total{action="serve",policy="weighted-score"} 1.0
+roost_decisions_total{action="cold_start",policy="weighted-score"} 0.0
+roost_decisions_total{action="migrate",policy="weighted-score"} 0.0
+# HELP roost_refusals_total Requests given no worker, by reason.
+# TYPE roost_refusals_total counter
+roost_refusals_total{reason="UNKNOWN_MODEL"} 1.0
+# HELP roost_decision_seconds Time one decision took, without the call around it.
+# TYPE roost_decision_seconds histogram
+roost_decision_seconds_bucket{le="1e-06"} 0.0
+roost_decision_seconds_bucket{le="2e-06"} 0.0
+roost_decision_seconds_bucket{le="5e-06"} 1.0
+roost_decision_seconds_bucket{le="1e-05"} 1.0
+roost_decision_seconds_bucket{le="2e-05"} 1.0
+roost_decision_seconds_bucket{le="5e-05"} 1.0
+roost_decision_seconds_bucket{le="0.0001"} 1.0
+roost_decision_seconds_bucket{le="0.0002"} 1.0
+roost_decision_seconds_bucket{le="0.0005"} 1.0
+roost_decision_seconds_bucket{le="0.001"} 1.0
+roost_decision_seconds_bucket{le="0.002"} 1.0
+roost_decision_seconds_bucket{le="0.005"} 1.0
+roost_decision_seconds_bucket{le="0.01"} 1.0
+roost_decision_seconds_bucket{le="+Inf"} 1.0
+roost_decision_seconds_count 1.0
+roost_decision_seconds_sum 3e-06
+# HELP roost_workers Known workers by what is believed of their life.
+# TYPE roost_workers gauge
+roost_workers{liveness="live"} 1.0
+roost_workers{liveness="suspect"} 1.0
+roost_workers{liveness="dead"} 0.0
+# HELP roost_report_age_seconds Age of the oldest last report among live workers.
+# TYPE roost_report_age_seconds gauge
+roost_report_age_seconds 1.5
+# HELP roost_reports_total Reports received, by what became of them.
+# TYPE roost_reports_total counter
+roost_reports_total{result="accepted"} 1.0
+roost_reports_total{result="stale"} 1.0
+roost_reports_total{result="invalid"} 1.0
+# HELP roost_reservations Decisions that no report has shown yet.
+# TYPE roost_reservations gauge
+roost_reservations 1.0
+# HELP roost_view_version Visible changes of the view since the coordinator started.
+# TYPE roost_view_version gauge
+roost_view_version 3.0
+# HELP roost_commands_total Commands to workers, by what became of them.
+# TYPE roost_commands_total counter
+roost_commands_total{command="load_model",result="ok"} 1.0
+roost_commands_total{command="drain",result="worker_unreachable"} 1.0
+"""
+
+
+def test_the_exposition_is_as_documented() -> None:
+    registry = CollectorRegistry()
+    metrics = CoordinatorMetrics(registry, "weighted-score")
+    view = ClusterView()
+    central = Central(view, Placer(view, "weighted-score", rng=random.Random(1), decider="c"))
+    for number in (1, 2):
+        state = WorkerState(f"worker-{number}", {"sim-a": ModelStatus("sim-a", Phase.READY)}, epoch=1, sequence=1)
+        central.report(state, 0.5, is_streamed=True, stream=number)
+    central.stream_lost("worker-2", 1, 1.0, stream=2)
+
+    metrics.decided(central.decide(PlacementRequest("r", "sim-a"), 1.0), 3e-6)
+    metrics.refused(UnknownModel("sim-x"))
+    metrics.reported(is_accepted=True)
+    metrics.reported(is_accepted=False)
+    with pytest.raises(InvalidField), metrics.counting_bad_reports():
+        raise InvalidField("gpu_utilization", "is wrong")
+    metrics.commanded("load_model", "done")
+    metrics.commanded("drain", WorkerUnreachable("worker-1", "it is gone"))
+    metrics.measure(central, 2.0)
+
+    lines = generate_latest(registry).decode().splitlines(keepends=True)
+    assert "".join(line for line in lines if "_created" not in line) == GOLDEN

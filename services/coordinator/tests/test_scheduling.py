@@ -1,0 +1,187 @@
+"""Decisions on a real server: one at a time, pipelined, refused, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import grpc
+import pytest
+from coordinator_peers import DEADLINE_S, Cluster, refusal, running_cluster
+from grpc import aio
+from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2
+
+StreamCall = aio.StreamStreamCall[scheduler_pb2.ScheduleStreamRequest, scheduler_pb2.ScheduleStreamResponse]
+
+
+def asked(request_id: str, model: str = "sim-a", **fields: object) -> scheduler_pb2.ScheduleStreamRequest:
+    request = scheduler_pb2.ScheduleRequest(request_id=request_id, model_required=model, **fields)  # type: ignore[arg-type]
+    return scheduler_pb2.ScheduleStreamRequest(request=request)
+
+
+async def answer(call: StreamCall) -> scheduler_pb2.ScheduleStreamResponse:
+    got = await call.read()
+    assert isinstance(got, scheduler_pb2.ScheduleStreamResponse), f"the stream ended: {await call.code()}"
+    return got
+
+
+async def in_flight(cluster: Cluster, call: StreamCall) -> None:
+    """Returns when everything written so far has been taken up: a refusal of a later request says so."""
+    await call.write(asked("probe", "no-such-model"))
+    assert (await answer(call)).request_id == "probe"
+
+
+async def test_a_decision_carries_all_that_a_client_needs() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"], address="10.0.0.7:8001"):
+        warm = await cluster.schedule("sim-a", request_id="mine", priority=3)
+        cold = await cluster.schedule("sim-b")
+        assert (warm.worker_id, warm.worker_address, warm.request_id) == ("worker-1", "10.0.0.7:8001", "mine")
+        assert (warm.action, cold.action) == (scheduler_pb2.ACTION_SERVE, scheduler_pb2.ACTION_COLD_START)
+        assert (warm.plane, warm.policy) == (scheduler_pb2.PLANE_CENTRAL, "weighted-score")
+        assert warm.decision_id
+        assert warm.decision_id != cold.decision_id
+        assert "worker-1" in warm.reason
+        assert cold.request_id  # the decider names what its caller did not
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "reason", "field"),
+    [
+        ({"model_required": ""}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "model_required"),
+        ({"priority": 11}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "priority"),
+        ({"max_tokens": -1}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "max_tokens"),
+        ({"deadline_s": float("nan")}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "deadline_s"),
+        ({"request_id": "x" * 129}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "request_id"),
+        ({"model_required": "sim-aa"}, grpc.StatusCode.NOT_FOUND, "UNKNOWN_MODEL", ""),
+        ({"excluded_workers": ["worker-1"]}, grpc.StatusCode.UNAVAILABLE, "NO_WORKERS", ""),
+    ],
+)
+async def test_each_refusal_has_its_status_reason_and_field(
+    fields: dict[str, object], code: grpc.StatusCode, reason: str, field: str
+) -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1"):
+        request = scheduler_pb2.ScheduleRequest(**{"model_required": "sim-a", **fields})  # type: ignore[arg-type]
+        async with refusal() as refused:
+            await cluster.scheduler.Schedule(request, timeout=DEADLINE_S)
+        assert (refused[0].code, refused[0].reason, refused[0].field) == (code, reason, field)
+
+
+async def test_models_of_the_catalogue_are_known_before_any_worker_connects() -> None:
+    async with running_cluster() as cluster:
+        name = (await cluster.state()).models[0].model.name
+        async with refusal() as refused:
+            await cluster.schedule(name)
+        assert refused[0].reason == "NO_WORKERS"
+
+
+@pytest.mark.parametrize("policy", ["weighted-score", "least-loaded", "round-robin"])
+async def test_a_burst_between_two_reports_spreads(policy: str) -> None:
+    async with (
+        running_cluster(policy=policy) as cluster,
+        cluster.worker("one", ready=["sim-a"]),
+        cluster.worker("two", ready=["sim-a"]),
+        cluster.worker("three", ready=["sim-a"]),
+        cluster.worker("four", ready=["sim-a"]),
+    ):
+        answers = await asyncio.gather(*(cluster.schedule() for _ in range(100)))
+        chosen = Counter(one.worker_id for one in answers)
+        assert set(chosen) == {"one", "two", "three", "four"}
+        assert max(chosen.values()) <= 26
+        assert len({one.decision_id for one in answers}) == 100
+
+
+async def test_a_stream_answers_pipelined_requests_each_by_its_id() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+
+        async def ask() -> None:
+            for number in range(500):
+                await call.write(asked(f"r{number}"))
+            await call.done_writing()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask())
+            answers = [one async for one in call]
+        assert {one.request_id for one in answers} == {f"r{number}" for number in range(500)}
+        assert all(one.response.request_id == one.request_id and one.response.worker_id == "worker-1" for one in answers)
+
+
+async def test_a_bad_request_on_a_stream_gets_a_refusal_and_the_stream_lives() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        refusals = {}
+        for one in (asked("a", priority=11), asked("b", "sim-aa"), asked(""), asked("d", excluded_workers=["worker-1"])):
+            await call.write(one)
+            got = await answer(call)
+            refusals[got.request_id] = (got.refusal.code, got.refusal.reason)
+            assert got.refusal.message
+        assert refusals == {"a": (3, "INVALID_FIELD"), "b": (5, "UNKNOWN_MODEL"), "": (3, "INVALID_FIELD"), "d": (14, "NO_WORKERS")}
+        await call.write(asked("good"))
+        assert (await answer(call)).response.worker_id == "worker-1"
+
+
+async def test_a_request_that_may_wait_is_answered_when_a_worker_comes_and_others_overtake_it() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", models=["sim-b"], ready=["sim-b"]):
+        await cluster.coordinator.ReportLoad(simple_report("old", "sim-x"), timeout=DEADLINE_S)
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        await call.write(asked("waits", "sim-b", allow_queueing=True, excluded_workers=["worker-1", "old"]))
+        await call.write(asked("overtakes", "sim-b"))
+        assert (await answer(call)).request_id == "overtakes"
+        await call.write(asked("waits", "sim-b"))
+        duplicate = await answer(call)
+        assert (duplicate.refusal.code, duplicate.request_id) == (3, "waits")
+        assert "in flight" in duplicate.refusal.message
+        async with cluster.worker("worker-2", models=["sim-b"]):
+            late = await answer(call)
+            assert (late.request_id, late.response.worker_id) == ("waits", "worker-2")
+            await call.write(asked("waits", "sim-b"))  # its id is free again
+            assert (await answer(call)).response.worker_id == "worker-1"
+
+
+def simple_report(node_id: str, model: str) -> coordinator_pb2.ReportLoadRequest:
+    return coordinator_pb2.ReportLoadRequest(report=state_pb2.WorkerLoadReport(node_id=node_id, loaded_models=[model]))
+
+
+async def test_a_call_that_may_wait_is_answered_when_a_drained_worker_resumes() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True) as worker, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(cluster.schedule(allow_queueing=True))
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        await in_flight(cluster, call)
+        await worker.report()
+        assert (await waiting).worker_id == "worker-1"
+
+
+async def test_nobody_waits_longer_than_their_deadline() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True):
+        async with refusal() as refused:
+            await cluster.schedule(allow_queueing=True, deadline_s=0.05)
+        assert refused[0].reason == "NO_WORKERS"
+        assert "within 0.05 s" in refused[0].message
+
+
+async def test_those_who_wait_are_told_when_the_coordinator_stops() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True):
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        await call.write(asked("waits", allow_queueing=True))
+        await in_flight(cluster, call)
+        await cluster.stop()
+        got = await call.read()
+        if isinstance(got, scheduler_pb2.ScheduleStreamResponse):
+            assert got.refusal.reason == "SERVER_STOPPING"
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_that_breaks_off_leaves_its_places_to_others() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True) as worker:
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        for number in range(50):
+            await call.write(asked(f"r{number}", allow_queueing=True))
+        await in_flight(cluster, call)
+        call.cancel()
+        other = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        await other.write(asked("mine", allow_queueing=True))
+        await in_flight(cluster, other)
+        await worker.report()
+        assert (await answer(other)).response.worker_id == "worker-1"
+        state = await cluster.state()
+        assert state.total_requests in range(1, 52)

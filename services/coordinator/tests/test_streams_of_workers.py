@@ -1,0 +1,150 @@
+"""Workers' streams on a real server: epochs, broken and replaced streams, silence, bad reports."""
+
+from __future__ import annotations
+
+import grpc
+from coordinator_peers import DEADLINE_S, Refused, ended_with, liveness, refusal, report, running_cluster
+from roost.v1 import coordinator_pb2
+
+
+async def test_a_worker_is_welcomed_with_the_terms() -> None:
+    async with running_cluster(dead_after_s=7.0) as cluster, cluster.worker("worker-1") as worker:
+        assert worker.welcome.dead_after_s == 7.0
+        assert worker.welcome.coordinator_epoch > 1_000_000_000_000_000_000
+
+
+async def test_a_broken_stream_makes_the_worker_suspect_at_once_and_its_return_makes_it_live() -> None:
+    async with running_cluster() as cluster:
+        async with cluster.worker("worker-1", ready=["sim-a"]) as worker:
+            assert (await cluster.schedule()).worker_id == "worker-1"
+            worker.break_off()
+            await cluster.await_liveness("worker-1", "SUSPECT")
+            async with refusal() as refused:
+                await cluster.schedule()
+            assert (refused[0].code, refused[0].reason) == (grpc.StatusCode.UNAVAILABLE, "NO_WORKERS")
+            assert refused[0].retry_after_s > 0
+        async with cluster.worker("worker-1", epoch=2, ready=["sim-a"]):
+            assert liveness(await cluster.state(), "worker-1") == "LIVE"
+            assert (await cluster.schedule()).worker_id == "worker-1"
+
+
+async def test_a_worker_that_ends_its_stream_politely_is_suspect_too() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1") as worker:
+        await worker.call.done_writing()
+        assert (await ended_with(worker.call))[0] is grpc.StatusCode.OK
+        await cluster.await_liveness("worker-1", "SUSPECT")
+
+
+async def test_a_lost_worker_is_dead_after_the_bound() -> None:
+    async with running_cluster(dead_after_s=0.3) as cluster, cluster.worker("worker-1") as worker:
+        worker.break_off()
+        state = await cluster.await_liveness("worker-1", "DEAD")
+        assert 0.3 <= state.workers[0].age_s < DEADLINE_S
+
+
+async def test_a_worker_that_is_silent_on_an_open_stream_is_dead_after_the_bound_and_its_stream_ends() -> None:
+    async with running_cluster(dead_after_s=0.3) as cluster, cluster.worker("worker-1") as worker:
+        await cluster.await_liveness("worker-1", "DEAD")
+        code, message = await ended_with(worker.call)
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "sent no report for" in message
+        async with cluster.worker("worker-1", sequence=2):  # the same life, awake again
+            assert liveness(await cluster.state(), "worker-1") == "LIVE"
+
+
+async def test_a_newer_life_takes_the_stream_over_and_an_older_one_is_refused() -> None:
+    async with (
+        running_cluster() as cluster,
+        cluster.worker("worker-1", epoch=5) as old,
+        cluster.worker("worker-1", epoch=6, ready=["sim-a"]),
+    ):
+        code, message = await ended_with(old.call)
+        assert code is grpc.StatusCode.ABORTED
+        assert "epoch 6" in message
+        late = cluster.coordinator.Connect(timeout=DEADLINE_S)
+        await late.write(coordinator_pb2.ConnectRequest(report=report("worker-1", epoch=5, sequence=99)))
+        assert (await ended_with(late))[0] is grpc.StatusCode.ABORTED
+        state = await cluster.state()
+        assert liveness(state, "worker-1") == "LIVE"
+        assert list(state.workers[0].report.loaded_models) == ["sim-a"]
+
+
+async def test_the_same_life_may_connect_again_before_its_old_stream_is_gone() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", sequence=1) as old, cluster.worker("worker-1", sequence=2):
+        assert (await ended_with(old.call))[0] is grpc.StatusCode.ABORTED
+        assert liveness(await cluster.state(), "worker-1") == "LIVE"
+
+
+async def test_an_invalid_report_ends_its_stream_and_nothing_else() -> None:
+    async with running_cluster() as cluster, cluster.worker("good", ready=["sim-a"]) as good, cluster.worker("bad") as bad:
+        await bad.report(gpu_utilization=1.5)
+        code, message = await ended_with(bad.call)
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "gpu_utilization" in message
+        await cluster.await_liveness("bad", "SUSPECT")
+        await good.report(ready=["sim-a"], queue_depth=3)
+        await cluster.await_state(lambda state: state.total_queue_depth == 3)
+        assert (await cluster.schedule()).worker_id == "good"
+
+
+async def test_a_stream_keeps_its_worker_and_its_life() -> None:
+    async with running_cluster() as cluster:
+        for changed, field in (({"node_id": "worker-2"}, "node_id"), ({"epoch": 9}, "epoch")):
+            async with cluster.worker("worker-1", sequence=0) as worker:
+                await worker.call.write(coordinator_pb2.ConnectRequest(report=report(**{"node_id": "worker-1", "epoch": 1, **changed})))  # type: ignore[arg-type]
+                code, message = await ended_with(worker.call)
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+                assert f"{field}: may not change" in message
+
+
+async def test_a_stream_begins_with_a_report() -> None:
+    async with running_cluster() as cluster:
+        for message in (
+            coordinator_pb2.ConnectRequest(result=coordinator_pb2.CommandResult(command_id="x")),
+            coordinator_pb2.ConnectRequest(),
+        ):
+            call = cluster.coordinator.Connect(timeout=DEADLINE_S)
+            await call.write(message)
+            code, details = await ended_with(call)
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert "report" in details
+
+
+async def test_a_full_view_refuses_a_new_worker_and_keeps_the_known_ones() -> None:
+    async with running_cluster(max_workers=1) as cluster, cluster.worker("worker-1"):
+        call = cluster.coordinator.Connect(timeout=DEADLINE_S)
+        await call.write(coordinator_pb2.ConnectRequest(report=report("worker-2", epoch=1, sequence=1)))
+        assert (await ended_with(call))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert liveness(await cluster.state(), "worker-1") == "LIVE"
+
+
+async def test_a_simple_reporter_feeds_the_same_view() -> None:
+    async with running_cluster() as cluster:
+        accepted = [
+            (await cluster.coordinator.ReportLoad(coordinator_pb2.ReportLoadRequest(report=one), timeout=DEADLINE_S)).accepted
+            for one in (
+                report("simple-1", ready=["sim-x"], epoch=2, sequence=5),
+                report("simple-1", ready=["sim-y"], epoch=2, sequence=4),
+                report("simple-1", ready=["sim-z"], epoch=1, sequence=9),
+            )
+        ]
+        assert accepted == [True, False, False]
+        decision = await cluster.schedule("sim-x")
+        assert decision.worker_id == "simple-1"
+
+
+async def test_an_invalid_simple_report_names_its_field() -> None:
+    async with running_cluster() as cluster:
+        async with refusal() as refused:
+            await cluster.coordinator.ReportLoad(coordinator_pb2.ReportLoadRequest(report=report("no spaces")), timeout=DEADLINE_S)
+        [answer] = refused
+        assert isinstance(answer, Refused)
+        assert (answer.code, answer.reason, answer.field) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "node_id")
+
+
+async def test_streams_are_ended_politely_when_the_coordinator_stops() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1") as worker:
+        await cluster.stop()
+        code, message = await ended_with(worker.call)
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "the coordinator is stopping" in message
