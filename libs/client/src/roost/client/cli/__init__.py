@@ -1,0 +1,1 @@
+"""The `roost` command: one module a family of verbs."""

@@ -1,0 +1,5 @@
+"""`python -m roost.client.cli` is the `roost` command."""
+
+from roost.client.cli.app import main
+
+main()

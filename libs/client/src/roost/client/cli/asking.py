@@ -1,0 +1,170 @@
+"""The verbs that ask for work: schedule and generate."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+from roost.client.cli.exits import ExitCode
+from roost.client.cli.json_views import cache_json, decision_json, generation_json
+from roost.client.cli.options import (
+    DEFAULT_TARGETS,
+    AsJson,
+    Coordinators,
+    LongTimeout,
+    Model,
+    Priority,
+    RequestId,
+    Timeout,
+    finite,
+)
+from roost.client.cli.running import print_json, run, say
+from roost.client.client import RoostClient
+from roost.client.gathering import Gathering
+from roost.client.requests import GenerateOptions
+from roost.client.results import Decision, Event, Generation, Scheduled, Token
+from roost.cluster.errors import InvalidField
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: roost schedule llama-7b --priority 5 --json")(schedule)
+    app.command(
+        epilog='Examples: roost generate gemma-3-270m "Once upon a time" --max-tokens 40  |  roost generate llama-7b - < prompt.txt'
+    )(generate)
+
+
+def schedule(
+    model: Model,
+    *,
+    priority: Priority = 0,
+    request_id: RequestId = "",
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="WORKER", help="A worker not to choose; repeatable.")] = None,
+    deadline: Annotated[
+        float, typer.Option("--deadline", metavar="S", callback=finite, help="Seconds you can wait for the first token; 0: no bound.")
+    ] = 0.0,
+    coordinator: Coordinators = DEFAULT_TARGETS,
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask where a request for MODEL should run, and why. Nothing is run."""
+
+    async def main() -> None:
+        async with RoostClient(coordinator, timeout_s=timeout) as client:
+            decision = await client.schedule(model, priority=priority, request_id=request_id, excluded=exclude or (), deadline_s=deadline)
+        if as_json:
+            print_json(decision_json(decision))
+        else:
+            print(f"{decision.worker_id}  {decision.action.name}  {decision.estimated_wait_time:.3f} s  {decision.worker_address or '-'}")
+            print(decision.reason)
+
+    run(main, as_json=as_json)
+
+
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from stdin.", show_default=False)],
+    *,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Tokens at most; 0: the model's default.")] = 0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", callback=finite, help="0-2; 0 takes the most likely token each time.")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", metavar="P", callback=finite, help="Nucleus sampling, 0-1; 0: no cut.")] = 0.0,
+    top_k: Annotated[int, typer.Option("--top-k", metavar="K", help="Only the K most likely tokens; 0: no cut.")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the sampler.", show_default=False)] = None,
+    stop: Annotated[list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; repeatable.")] = None,
+    priority: Priority = 0,
+    request_id: RequestId = "",
+    max_attempts: Annotated[int, typer.Option("--max-attempts", metavar="N", help="Workers to ask at most.")] = 4,
+    coordinator: Coordinators = DEFAULT_TARGETS,
+    timeout: LongTimeout = 600.0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr which worker was chosen and why, and the timings.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Generate text with MODEL and stream it. Only the text is printed on stdout."""
+    options = GenerateOptions(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        stop=stop or (),
+        priority=priority,
+        request_id=request_id,
+        max_attempts=max_attempts,
+        timeout_s=timeout,
+    )
+
+    async def main() -> ExitCode:
+        text = read_prompt(prompt)
+        async with RoostClient(coordinator, timeout_s=min(timeout, 10.0)) as client:
+            generation = await stream_text(client, model, text, options, is_shown=not as_json, is_explained=verbose)
+        if as_json:
+            print_json(generation_json(generation))
+        return ExitCode.OK
+
+    run(main, as_json=as_json)
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt itself, or stdin for "-". Raises InvalidField if stdin is no text."""
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InvalidField("prompt", f"on stdin is not UTF-8 text: {error}") from error
+
+
+async def stream_text(
+    client: RoostClient, model: str, prompt: str, options: GenerateOptions, *, is_shown: bool, is_explained: bool
+) -> Generation:
+    """Generates, with the text on stdout as it comes (one newline at its end) and the explanations on stderr."""
+    gathering = Gathering()
+    has_text = False
+    try:
+        async with aclosing(client.generate(model, prompt, **options)) as events:
+            async for event in events:
+                gathering.add(event)
+                if is_explained and isinstance(event, Scheduled):
+                    _explain_choice(event)
+                if is_shown and isinstance(event, Token):
+                    print(event.text, end="", flush=True)
+                    has_text = has_text or bool(event.text)
+    finally:
+        if is_shown and has_text:
+            print(flush=True)
+    generation = gathering.generation()
+    if is_shown and not has_text:
+        print(flush=True)
+    if is_explained:
+        say(footer(generation))
+    return generation
+
+
+def _explain_choice(event: Event) -> None:
+    if isinstance(event, Scheduled):
+        if event.previous:
+            say(f"attempt {event.attempt}, because {event.previous}")
+        say(header(event.decision))
+
+
+def header(decision: Decision) -> str:
+    """Which worker, what it will do, and why."""
+    return f"→ {decision.worker_id}  {decision.action.name}: {decision.reason}"
+
+
+def footer(generation: Generation) -> str:
+    """How fast it was, and where the time went."""
+    timings, tokens = generation.timings, generation.usage.completion_tokens
+    rate = f" at {(tokens - 1) / timings.decode_s:.1f} tokens/s" if tokens > 1 and timings.decode_s > 0 else ""
+    return (
+        f"← {generation.worker_id}  {cache_json(generation.cache)}: {tokens} tokens{rate}, "
+        f"prompt {generation.usage.prompt_tokens} tokens; "
+        f"queued {timings.queued_s:.3f} s, load {timings.load_s:.3f} s, prefill {timings.prefill_s:.3f} s, "
+        f"decode {timings.decode_s:.3f} s; "
+        f"ended by {generation.finish_reason.value}"
+    )

@@ -1,0 +1,171 @@
+"""The verbs of an operator: state, models, load, unload, drain."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from roost.client.cli.exits import ExitCode
+from roost.client.cli.json_views import model_json, outcomes_json, state_json
+from roost.client.cli.options import DEFAULT_TARGETS, AsJson, Coordinators, LongTimeout, Model, Timeout, positive
+from roost.client.cli.running import error_text, print_json, run, say
+from roost.client.cli.tables import console_for_stdout, models_table, state_view, table
+from roost.client.client import RoostClient
+from roost.client.errors import ClusterUnreachable
+from roost.client.results import ClusterState, WorkerOutcome
+
+RECONNECT_S = 1.0  # a watcher that lost the cluster asks again this often
+
+Worker = Annotated[str, typer.Option("--worker", metavar="WORKER", help="Only this worker.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Examples: roost state --watch  |  roost state --json | jq .cache_hit_rate")(state)
+    app.command(epilog="Example: roost models --json | jq -r '.models[].name'")(models)
+    app.command(epilog="Examples: roost load llama-7b --replicas 2  |  roost load llama-7b --worker worker-1 --pin")(load)
+    app.command(epilog="Example: roost unload llama-7b --worker worker-1")(unload)
+    app.command(epilog="Examples: roost drain worker-2  |  roost drain worker-2 --resume")(drain)
+
+
+def state(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show every change until Ctrl-C; with --json one object a line.")] = False,
+    interval: Annotated[float, typer.Option("--interval", metavar="S", callback=positive, help="Seconds between changes shown.")] = 1.0,
+    coordinator: Coordinators = DEFAULT_TARGETS,
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cluster: its workers, what they hold, how busy they are, and the hit rate."""
+
+    async def main() -> None:
+        async with RoostClient(coordinator, timeout_s=timeout) as client:
+            if watch:
+                await _watch(client, interval, as_json=as_json)
+            else:
+                _show(await client.state(), as_json=as_json)
+
+    run(main, as_json=as_json)
+
+
+def _show(cluster: ClusterState, *, as_json: bool) -> None:
+    if as_json:
+        print_json(state_json(cluster))
+    else:
+        console_for_stdout().print(state_view(cluster))
+
+
+async def _watch(client: RoostClient, interval_s: float, *, as_json: bool) -> None:
+    """Ends only by an error on the first answer; later losses are said once and waited out."""
+    console = console_for_stdout()
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        has_answered = is_lost = False
+        while True:
+            try:
+                async with aclosing(client.watch(interval_s)) as states:
+                    async for cluster in states:
+                        has_answered, is_lost = True, False
+                        if as_json or not console.is_terminal:
+                            _show(cluster, as_json=as_json)
+                        else:
+                            live.update(state_view(cluster), refresh=True)
+            except ClusterUnreachable as error:
+                if not has_answered:
+                    raise
+                if not is_lost:
+                    say(f"roost: {error_text(error)} Waiting for it.")
+                is_lost = True
+                await asyncio.sleep(RECONNECT_S)
+
+
+def models(*, coordinator: Coordinators = DEFAULT_TARGETS, timeout: Timeout = 10.0, as_json: AsJson = False) -> None:
+    """List every model the cluster knows, and where it is ready. Simulated ones say so."""
+
+    async def main() -> None:
+        async with RoostClient(coordinator, timeout_s=timeout) as client:
+            known = await client.models()
+        if as_json:
+            print_json({"models": [model_json(snapshot) for snapshot in known]})
+        else:
+            console_for_stdout().print(models_table(known))
+
+    run(main, as_json=as_json)
+
+
+def load(
+    model: Model,
+    *,
+    replicas: Annotated[int | None, typer.Option("--replicas", metavar="N", help="Workers that should have it; 1 by default.")] = None,
+    worker: Worker = "",
+    pin: Annotated[bool, typer.Option("--pin", help="Never evict it to make room.")] = False,
+    coordinator: Coordinators = DEFAULT_TARGETS,
+    timeout: LongTimeout = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make MODEL ready on a worker, or on several; returns when it is."""
+    if replicas is not None and worker:
+        raise typer.BadParameter("give --replicas or --worker, not both")
+    if replicas is not None and replicas < 1:
+        raise typer.BadParameter(f"--replicas must be 1 or more (got {replicas})")
+
+    async def main() -> None:
+        async with RoostClient(coordinator, long_timeout_s=timeout) as client:
+            outcomes = await client.load_model(model, replicas=replicas or 0, worker_id=worker, pin=pin)
+        _show_outcomes(model, outcomes, done="ready", unchanged="was ready", as_json=as_json)
+
+    run(main, as_json=as_json)
+
+
+def unload(
+    model: Model,
+    *,
+    worker: Worker = "",
+    coordinator: Coordinators = DEFAULT_TARGETS,
+    timeout: LongTimeout = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Put MODEL out on a worker, or everywhere."""
+
+    async def main() -> None:
+        async with RoostClient(coordinator, long_timeout_s=timeout) as client:
+            outcomes = await client.unload_model(model, worker_id=worker)
+        _show_outcomes(model, outcomes, done="put out", unchanged="did not have it", as_json=as_json)
+
+    run(main, as_json=as_json)
+
+
+def _show_outcomes(model: str, outcomes: tuple[WorkerOutcome, ...], *, done: str, unchanged: str, as_json: bool) -> None:
+    if as_json:
+        print_json(outcomes_json(model, outcomes))
+        return
+    if not outcomes:
+        print(f"no worker has {model}")
+        return
+    shown = table("WORKER", "RESULT", "SECONDS", right=("SECONDS",))
+    for outcome in outcomes:
+        shown.add_row(outcome.worker_id, unchanged if outcome.is_unchanged else done, f"{outcome.elapsed_s:.2f}")
+    console_for_stdout().print(shown)
+
+
+def drain(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Name of a worker (see `roost state`).", show_default=False)],
+    *,
+    resume: Annotated[bool, typer.Option("--resume", help="Let it take requests again.")] = False,
+    coordinator: Coordinators = DEFAULT_TARGETS,
+    timeout: Timeout = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Let WORKER finish what it has and take nothing new."""
+
+    async def main() -> ExitCode:
+        async with RoostClient(coordinator, timeout_s=timeout) as client:
+            unfinished = await client.drain_worker(worker, resume=resume)
+        if as_json:
+            print_json({"worker_id": worker, "draining": not resume, "unfinished": unfinished})
+        else:
+            print(f"{worker} takes requests again" if resume else f"{worker} is draining; {unfinished} requests to finish")
+        return ExitCode.OK
+
+    run(main, as_json=as_json)

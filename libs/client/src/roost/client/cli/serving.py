@@ -1,0 +1,51 @@
+"""The verbs that become a service: coordinator, worker, prepare. They hand everything on, --help included."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from roost.client.cli.exits import ExitCode
+from roost.client.cli.running import say
+
+PASS_ALL = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+
+
+def register(app: typer.Typer) -> None:
+    app.command(context_settings=PASS_ALL, add_help_option=False)(coordinator)
+    app.command(context_settings=PASS_ALL, add_help_option=False)(worker)
+    app.command(context_settings=PASS_ALL, add_help_option=False)(prepare)
+
+
+def coordinator(context: typer.Context) -> None:
+    """Run a coordinator here. Its own options: roost coordinator --help."""
+    become("roost.coordinator", context.args)
+
+
+def worker(context: typer.Context) -> None:
+    """Run a worker here. Its own options: roost worker --help."""
+    become("roost.worker", context.args)
+
+
+def prepare(context: typer.Context) -> None:
+    """Fetch or build the files of models, so that workers find them: roost prepare [MODEL...]."""
+    become("roost.worker", ["prepare", *context.args])
+
+
+def is_installed(package: str) -> bool:
+    """Whether `python -m package` would find something. Nothing of it is imported."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and any((Path(folder) / "__main__.py").is_file() for folder in spec.submodule_search_locations or ())
+
+
+def become(package: str, arguments: list[str]) -> NoReturn:
+    """Replaces this process by `python -m package`."""
+    if not is_installed(package):
+        say(f"roost: {package} is not installed here; install the distribution {package.replace('.', '-')}.")
+        raise typer.Exit(ExitCode.FAILED)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - no shell is wanted

@@ -1,0 +1,191 @@
+"""The client: one object that knows where a cluster is called and does what people ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self, Unpack
+
+from roost.client.attempts import Attempts
+from roost.client.backoff import Backoff
+from roost.client.caller import ClusterCaller
+from roost.client.channels import ChannelCache
+from roost.client.codec import decision_from_wire, outcome_from_wire, state_of_cluster_from_wire
+from roost.client.gathering import Gathering
+from roost.client.generation import Deadline, GenerationRun
+from roost.client.requests import MAX_INT32, GenerateOptions, generate_request
+from roost.client.results import ClusterState, Decision, Event, Generation, ModelSnapshot, WorkerOutcome
+from roost.client.targets import DEFAULT_TARGET, TargetOrder, parse_targets
+from roost.cluster.errors import InvalidField
+from roost.placement.request import PlacementRequest
+from roost.placement.rng import Rng
+from roost.service.channels import open_channel
+from roost.service.codec import request_to_wire
+from roost.service.tls import TlsFiles
+from roost.v1 import coordinator_pb2, scheduler_pb2
+from roost.v1.coordinator_pb2_grpc import CoordinatorStub
+from roost.v1.scheduler_pb2_grpc import SchedulerStub
+
+WATCH_CALL_S = 300.0  # one watching call lives this long and is followed by the next
+MAX_ATTEMPTS = 4
+
+
+class RoostClient:
+    """Calls a Roost cluster. Use it as an async context manager; one client serves many calls at once.
+
+    `targets`: HOST:PORT, one or several (a sequence, or a text with commas or spaces); they are tried in order, the last one that
+    answered first. `timeout_s` bounds every call but a generation or a load, which have `long_timeout_s`. Errors are
+    `roost.cluster.errors` (what a server refused), those of `roost.client.errors`, and `RemoteError` for any other status.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str] | str = DEFAULT_TARGET,
+        *,
+        timeout_s: float = 10.0,
+        long_timeout_s: float = 600.0,
+        tls: TlsFiles | None = None,
+        rng: Rng | None = None,
+    ) -> None:
+        self._targets = TargetOrder(parse_targets(targets))
+        self._timeout_s = timeout_s
+        self._long_timeout_s = long_timeout_s
+        self._rng: Rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._channels = ChannelCache(lambda address: open_channel(address, tls=tls))
+        self._worker_channels = ChannelCache(lambda address: open_channel(address, tls=tls))
+        self._caller = ClusterCaller(self._targets, self._channels)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes every channel. Calls still running end."""
+        await self._worker_channels.close()
+        await self._channels.close()
+
+    async def schedule(  # noqa: PLR0913 - each is a field of the contract
+        self,
+        model: str,
+        *,
+        priority: int = 0,
+        request_id: str = "",
+        excluded: Sequence[str] | frozenset[str] = (),
+        prompt_tokens: int = 0,
+        max_tokens: int = 0,
+        deadline_s: float = 0.0,
+        allow_queueing: bool = False,
+    ) -> Decision:
+        """Where a request for `model` should run now. `deadline_s`: seconds the caller can wait for the first token, 0 for no bound.
+
+        Raises InvalidField, UnknownModel, NoWorkers, NoCapacity, ModelTooLarge, DeadlineImpossible, ClusterUnreachable.
+        """
+        request = PlacementRequest(
+            request_id=request_id or uuid.uuid4().hex,
+            model=model,
+            priority=priority,
+            prompt_tokens=prompt_tokens,
+            max_tokens=max_tokens,
+            deadline_s=deadline_s,
+            excluded=frozenset(excluded),
+            may_queue=allow_queueing,
+        )
+        wire = await self._caller.call(lambda channel: SchedulerStub(channel).Schedule, request_to_wire(request), timeout_s=self._timeout_s)
+        return decision_from_wire(wire)
+
+    async def generate(self, model: str, prompt: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[Event, None]:
+        """Scheduled (once an attempt), Accepted, one Token each, Completed. Ending the iteration ends the call on the worker.
+
+        A worker that refuses or is lost before the first token is left out and another one asked, up to `max_attempts` times.
+        Raises what `schedule` raises, NoWorkerTookIt, GenerationInterrupted (with the text so far), CallTimedOut, EngineFailed,
+        ModelLoadFailed. Close it (`contextlib.aclosing`) where a loop may be left early and something still holds the iterator.
+        """
+        request = generate_request(model, prompt, options.get("request_id") or uuid.uuid4().hex, options)
+        attempts = Attempts(_check_attempts(options.get("max_attempts", MAX_ATTEMPTS)), self._rng, Backoff())
+        bound_s = options.get("timeout_s") or self._long_timeout_s
+        deadline = Deadline(asyncio.get_running_loop().time() + bound_s, bound_s)
+
+        async def schedule(excluded: frozenset[str]) -> Decision:
+            return await self.schedule(
+                model, priority=request.priority, request_id=request.request_id, excluded=excluded, max_tokens=request.max_tokens
+            )
+
+        async with aclosing(GenerationRun(schedule, self._worker_channels, attempts, deadline).events(request)) as events:
+            async for event in events:
+                yield event
+
+    async def generate_text(self, model: str, prompt: str, **options: Unpack[GenerateOptions]) -> Generation:
+        """The whole text at once, and how it came about. Options and errors as for `generate`."""
+        gathering = Gathering()
+        async with aclosing(self.generate(model, prompt, **options)) as events:
+            async for event in events:
+                gathering.add(event)
+        return gathering.generation()
+
+    async def state(self) -> ClusterState:
+        """The decider's view of the cluster, now. Raises ClusterUnreachable."""
+        wire = await self._caller.call(
+            lambda channel: SchedulerStub(channel).GetClusterState, scheduler_pb2.GetClusterStateRequest(), timeout_s=self._timeout_s
+        )
+        return state_of_cluster_from_wire(wire)
+
+    async def watch(self, interval_s: float = 1.0) -> AsyncGenerator[ClusterState, None]:
+        """The view at once and whenever it has changed, at most once in `interval_s` (0.05-60). Raises ClusterUnreachable."""
+        request = scheduler_pb2.WatchClusterStateRequest(interval_s=interval_s)
+        while True:
+            answers = self._caller.stream(lambda channel: SchedulerStub(channel).WatchClusterState, request, timeout_s=WATCH_CALL_S)
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield state_of_cluster_from_wire(answer.state)
+            await asyncio.sleep(interval_s)  # a server that ends the stream at once is not asked in a tight loop
+
+    async def models(self) -> tuple[ModelSnapshot, ...]:
+        """Every model the cluster knows, ordered by name. Raises ClusterUnreachable."""
+        return (await self.state()).models
+
+    async def load_model(self, model: str, *, replicas: int = 0, worker_id: str = "", pin: bool = False) -> tuple[WorkerOutcome, ...]:
+        """Makes `model` ready on `worker_id`, or on `replicas` workers (0: 1), and returns when it is: every worker that has it.
+
+        Raises InvalidField, UnknownModel, UnknownWorker, NoWorkers, ModelTooLarge, CommandFailed, WorkerUnreachable, CallTimedOut.
+        """
+        if not 0 <= replicas <= MAX_INT32:
+            raise InvalidField("replicas", f"must be 1-1000, or 0 for 1 (got {replicas})")
+        request = coordinator_pb2.LoadModelRequest(model=model, replicas=replicas, worker_id=worker_id, pin=pin)
+        wire = await self._caller.call(
+            lambda channel: CoordinatorStub(channel).LoadModel, request, timeout_s=self._long_timeout_s, is_repeatable=False
+        )
+        return tuple(outcome_from_wire(outcome) for outcome in wire.outcomes)
+
+    async def unload_model(self, model: str, *, worker_id: str = "") -> tuple[WorkerOutcome, ...]:
+        """Puts `model` out on `worker_id`, or everywhere. Raises as `load_model`, and ModelInUse."""
+        request = coordinator_pb2.UnloadModelRequest(model=model, worker_id=worker_id)
+        wire = await self._caller.call(
+            lambda channel: CoordinatorStub(channel).UnloadModel, request, timeout_s=self._long_timeout_s, is_repeatable=False
+        )
+        return tuple(outcome_from_wire(outcome) for outcome in wire.outcomes)
+
+    async def drain_worker(self, worker_id: str, *, resume: bool = False) -> int:
+        """Lets a worker take nothing new (`resume`: take requests again); returns how many requests it still has to finish.
+
+        Raises InvalidField, UnknownWorker, WorkerUnreachable.
+        """
+        request = coordinator_pb2.DrainWorkerRequest(worker_id=worker_id, resume=resume)
+        wire = await self._caller.call(
+            lambda channel: CoordinatorStub(channel).DrainWorker, request, timeout_s=self._timeout_s, is_repeatable=False
+        )
+        return wire.unfinished
+
+    def __repr__(self) -> str:
+        return f"<RoostClient {self._targets!r} {self._worker_channels!r}>"
+
+
+def _check_attempts(attempts: int) -> int:
+    if attempts < 1:
+        raise InvalidField("max_attempts", f"must be 1 or more (got {attempts})")
+    return attempts

@@ -1,0 +1,177 @@
+"""What a client gets back: immutable values in the cluster's own words. Times are in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from roost.cluster.worker_state import CacheResult, CatalogueModel, Liveness, WorkerState
+from roost.placement.decision import Action
+
+
+class Plane(enum.Enum):
+    """Who decided: the coordinator or a gossip sidecar."""
+
+    UNKNOWN = "unknown"
+    CENTRAL = "central"
+    GOSSIP = "gossip"
+
+
+class FinishReason(enum.Enum):
+    """Why a generation ended."""
+
+    UNKNOWN = "unknown"
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a request should run. Fields are named as on the wire; `estimated_wait_time` and `view_age_s` are seconds.
+
+    An empty `worker_address` is a worker that cannot be called.
+    """
+
+    worker_id: str
+    action: Action
+    estimated_wait_time: float
+    reason: str
+    worker_address: str
+    view_age_s: float
+    decision_id: str
+    plane: Plane
+    request_id: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A worker was chosen. `attempt` counts from 1; `previous` says what went wrong before, empty on the first."""
+
+    decision: Decision
+    attempt: int
+    previous: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The worker has the request in its queue, `queue_position` others ahead of it."""
+
+    request_id: str
+    worker_id: str
+    cache: CacheResult | None
+    queue_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token; `index` counts from 0 without gaps, `id` is -1 where the engine does not tell, `text` may be empty."""
+
+    index: int
+    id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went on the worker."""
+
+    queued_s: float = 0.0
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def time_to_first_token_s(self) -> float:
+        """Seconds from acceptance to the first token."""
+        return self.queued_s + self.load_s + self.prefill_s
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The end of a generation that went well."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    cache: CacheResult | None
+
+
+Event = Scheduled | Accepted | Token | Completed
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A whole generation. `decisions` has one entry an attempt; the last one's worker made the text."""
+
+    request_id: str
+    text: str
+    tokens: tuple[Token, ...]
+    decisions: tuple[Decision, ...]
+    usage: Usage
+    timings: Timings
+    cache: CacheResult | None
+    finish_reason: FinishReason
+
+    @property
+    def worker_id(self) -> str:
+        return self.decisions[-1].worker_id
+
+    @property
+    def attempts(self) -> int:
+        return len(self.decisions)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One worker as the decider sees it; `age_s` is the age of that knowledge."""
+
+    state: WorkerState
+    liveness: Liveness
+    age_s: float
+    reservations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSnapshot:
+    """One model, and the live workers where it is ready or loading."""
+
+    model: CatalogueModel
+    ready_on: tuple[str, ...]
+    loading_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """The decider's view and its totals. Counts are since it started; `cache_hit_rate` is 0.0-1.0."""
+
+    cache_hit_rate: float
+    total_requests: int
+    active_workers: int
+    average_gpu_utilization: float
+    total_queue_depth: int
+    workers: tuple[WorkerSnapshot, ...]
+    models: tuple[ModelSnapshot, ...]
+    cache_hits: int
+    cold_starts: int
+    joins: int
+    policy: str
+    plane: Plane
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOutcome:
+    """What one worker did for a load or unload. `is_unchanged`: there was nothing to do."""
+
+    worker_id: str
+    elapsed_s: float
+    is_unchanged: bool

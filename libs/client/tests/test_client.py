@@ -1,0 +1,376 @@
+"""The client against stand-ins: what it asks, whom it asks next, and what it gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+from roost.client import (
+    Accepted,
+    CallTimedOut,
+    ClusterUnreachable,
+    Completed,
+    FinishReason,
+    GenerationInterrupted,
+    NoWorkerTookIt,
+    Plane,
+    RoostClient,
+    Scheduled,
+    Timings,
+    Token,
+    Usage,
+)
+from roost.cluster.errors import (
+    EngineFailed,
+    InvalidField,
+    ModelLoadFailed,
+    NoCapacity,
+    NoWorkers,
+    ServerStopping,
+    UnknownModel,
+    WorkerDraining,
+)
+from roost.cluster.worker_state import CacheResult, Liveness
+from roost.placement.decision import Action
+
+if TYPE_CHECKING:
+    from conftest import Act, StandInCluster
+
+
+def client_of(cluster: StandInCluster, timeout_s: float = 5.0) -> RoostClient:
+    return RoostClient(cluster.scheduler.address, timeout_s=timeout_s, rng=random.Random(7))
+
+
+async def test_schedule_returns_the_decision_with_its_reason(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    async with client_of(cluster) as client:
+        decision = await client.schedule("llama-7b", priority=3, request_id="r1", excluded=["worker-9"], deadline_s=2.5)
+    assert (decision.worker_id, decision.action, decision.plane) == ("worker-1", Action.SERVE, Plane.CENTRAL)
+    assert decision.reason == "worker-1 has llama-7b ready"
+    assert decision.request_id == "r1"
+    asked = cluster.scheduler.requests[0]
+    assert (asked.priority, list(asked.excluded_workers), asked.deadline_s) == (3, ["worker-9"], 2.5)
+
+
+async def test_an_unknown_model_comes_back_as_the_error_that_was_raised(cluster: StandInCluster) -> None:
+    async with client_of(cluster) as client:
+        with pytest.raises(UnknownModel, match="did you mean llama-7b") as caught:
+            await client.schedule("lama-7b")
+    assert caught.value.nearest == ("llama-7b",)
+
+
+async def test_a_bad_priority_is_refused_before_anything_is_sent(cluster: StandInCluster) -> None:
+    async with client_of(cluster) as client:
+        with pytest.raises(InvalidField, match="priority"):
+            await client.schedule("llama-7b", priority=11)
+    assert not cluster.scheduler.requests
+
+
+async def test_a_generation_is_scheduled_accepted_numbered_and_completed(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    async with client_of(cluster) as client:
+        events = [event async for event in client.generate("llama-7b", "Say hello", max_tokens=3, seed=0)]
+    assert [type(event) for event in events] == [Scheduled, Accepted, Token, Token, Token, Completed]
+    assert [event.text for event in events if isinstance(event, Token)] == ["Hello", ",", " world"]
+    assert events[1] == Accepted(events[1].request_id, "worker-1", CacheResult.HIT, 2)
+
+
+async def test_the_worker_is_told_the_decision_and_the_options(cluster: StandInCluster) -> None:
+    worker = await cluster.add_worker("worker-1")
+    async with client_of(cluster) as client:
+        await client.generate_text("llama-7b", "Hi", request_id="r7", seed=0, stop=["\n"], temperature=0.5, top_p=0.9, top_k=40, priority=2)
+    asked = worker.requests[0]
+    assert (asked.request_id, asked.decision_id, asked.model, asked.prompt) == ("r7", "decision-1", "llama-7b", "Hi")
+    assert asked.HasField("seed")
+    assert (asked.temperature, asked.top_p, asked.top_k, asked.priority, list(asked.stop)) == (0.5, 0.9, 40, 2, ["\n"])
+
+
+async def test_a_whole_generation_says_how_it_came_about(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    async with client_of(cluster) as client:
+        generation = await client.generate_text("llama-7b", "Say hello")
+    assert generation.text == "Hello, world"
+    assert (generation.worker_id, generation.attempts, generation.cache) == ("worker-1", 1, CacheResult.HIT)
+    assert (generation.usage, generation.timings) == (Usage(4, 3), Timings(0.25, 0.5, 0.125, 1.0))
+    assert generation.finish_reason is FinishReason.LENGTH
+    assert generation.timings.time_to_first_token_s == 0.875
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"refusal": WorkerDraining("worker-1")},
+        {"refusal": NoCapacity("the queue of worker-1 is full", 30.0)},
+        {"refusal": EngineFailed("llama-7b", "the child died")},
+        {"breaks_after": 0},
+        {"tokens": (), "ends_without_completion": True},
+        {"first_index": 5},
+    ],
+    ids=["draining", "full", "engine failed", "broken off", "ended without a completion", "gap in the tokens"],
+)
+async def test_a_worker_that_fails_before_the_first_token_is_left_out(
+    cluster: StandInCluster, act: type[Act], trouble: dict[str, object]
+) -> None:
+    await cluster.add_worker("worker-1", act(**trouble))
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client:
+        generation = await client.generate_text("llama-7b", "Say hello", request_id="r1")
+    assert (generation.text, generation.worker_id, generation.attempts) == ("Hello, world", "worker-2", 2)
+    assert [(request.request_id, list(request.excluded_workers)) for request in cluster.scheduler.requests] == [
+        ("r1", []),
+        ("r1", ["worker-1"]),
+    ]
+
+
+async def test_a_worker_that_cannot_be_reached_is_left_out(cluster: StandInCluster, dead_address: str) -> None:
+    cluster.scheduler.workers["worker-1"] = dead_address
+    cluster.scheduler.workers["worker-0"] = ""
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client:
+        events = [event async for event in client.generate("llama-7b", "Say hello")]
+    scheduled = [event for event in events if isinstance(event, Scheduled)]
+    assert [event.decision.worker_id for event in scheduled] == ["worker-1", "worker-0", "worker-2"]
+    assert scheduled[1].previous == f"worker-1: {dead_address} cannot be connected"
+    assert scheduled[2].previous == "worker-0: it gave no address to call"
+
+
+async def test_a_worker_that_is_killed_before_the_first_token_is_left_out(cluster: StandInCluster, act: type[Act]) -> None:
+    await cluster.add_worker("worker-1", act(hangs_after=0))
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client, aclosing(client.generate("llama-7b", "Say hello")) as events:
+        names = []
+        async for event in events:
+            if isinstance(event, Accepted):
+                names.append(event.worker_id)
+                if event.worker_id == "worker-1":
+                    await cluster.servers["worker-1"].stop(None)
+    assert names == ["worker-1", "worker-2"]
+
+
+async def test_a_loss_after_the_first_token_carries_the_text_so_far(cluster: StandInCluster, act: type[Act]) -> None:
+    await cluster.add_worker("worker-1", act(breaks_after=2))
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client:
+        with pytest.raises(GenerationInterrupted, match="worker-1 was lost after 2 tokens") as caught:
+            await client.generate_text("llama-7b", "Say hello")
+    assert caught.value.text == "Hello,"
+    assert len(cluster.scheduler.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [InvalidField("max_tokens", "is too large"), UnknownModel("x"), ModelLoadFailed("x", "the file is corrupt")],
+    ids=["invalid", "unknown", "cannot be loaded"],
+)
+async def test_what_another_worker_would_refuse_too_is_not_tried_again(cluster: StandInCluster, act: type[Act], refusal: Exception) -> None:
+    await cluster.add_worker("worker-1", act(refusal=refusal))
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client:
+        with pytest.raises(type(refusal), match=str(refusal)):
+            await client.generate_text("llama-7b", "Say hello")
+    assert len(cluster.scheduler.requests) == 1
+
+
+async def test_a_worker_that_was_only_busy_is_asked_again_when_nobody_is_left(cluster: StandInCluster, act: type[Act]) -> None:
+    busy = act(refusal=NoCapacity("the queue is full", 0.05))
+    await cluster.add_worker("worker-1", busy, act())
+    await cluster.add_worker("worker-2", act(refusal=WorkerDraining("worker-2")))
+    async with client_of(cluster) as client:
+        generation = await client.generate_text("llama-7b", "Say hello")
+    assert (generation.worker_id, generation.attempts) == ("worker-1", 3)
+    assert [sorted(request.excluded_workers) for request in cluster.scheduler.requests] == [[], ["worker-1"], ["worker-1", "worker-2"], []]
+
+
+async def test_attempts_are_bounded_and_every_failure_is_named(cluster: StandInCluster, act: type[Act]) -> None:
+    for number in range(1, 6):
+        await cluster.add_worker(f"worker-{number}", act(refusal=WorkerDraining(f"worker-{number}")))
+    async with client_of(cluster) as client:
+        with pytest.raises(NoWorkerTookIt, match="gave up after 2 attempts") as caught:
+            await client.generate_text("llama-7b", "Say hello", max_attempts=2)
+    assert [failure.who for failure in caught.value.failures] == ["worker-1", "worker-2"]
+
+
+async def test_a_scheduler_without_room_is_asked_again_when_it_wishes(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    cluster.scheduler.refusals = [NoWorkers("no worker yet", 0.05), NoCapacity("the waiting room is full", 0.05)]
+    async with client_of(cluster) as client:
+        generation = await client.generate_text("llama-7b", "Say hello")
+    assert generation.text == "Hello, world"
+    assert len(cluster.scheduler.requests) == 3
+
+
+async def test_a_scheduler_that_never_has_a_worker_is_an_error_of_its_own_words(cluster: StandInCluster) -> None:
+    cluster.scheduler.refusals = [NoWorkers("no worker has registered yet", 0.01)] * 2
+    async with client_of(cluster) as client:
+        with pytest.raises(NoWorkers, match="no worker has registered yet"):
+            await client.generate_text("llama-7b", "Say hello", max_attempts=2)
+
+
+async def test_leaving_the_loop_cancels_the_call(cluster: StandInCluster, act: type[Act]) -> None:
+    worker = await cluster.add_worker("worker-1", act(hangs_after=1))
+    async with client_of(cluster) as client:
+        async for event in client.generate("llama-7b", "Say hello"):
+            if isinstance(event, Token):
+                break
+        await asyncio.wait_for(worker.cancelled.wait(), 5)
+
+
+async def test_cancelling_the_task_cancels_the_call(cluster: StandInCluster, act: type[Act]) -> None:
+    worker = await cluster.add_worker("worker-1", act(hangs_after=1))
+    async with client_of(cluster) as client:
+        seen = asyncio.Event()
+
+        async def read() -> None:
+            async for event in client.generate("llama-7b", "Say hello"):
+                if isinstance(event, Token):
+                    seen.set()
+
+        task = asyncio.ensure_future(read())
+        await asyncio.wait_for(seen.wait(), 5)
+        task.cancel()
+        await asyncio.wait_for(worker.cancelled.wait(), 5)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_generation_has_a_deadline(cluster: StandInCluster, act: type[Act]) -> None:
+    await cluster.add_worker("worker-1", act(hangs_after=0))
+    async with client_of(cluster) as client:
+        with pytest.raises(CallTimedOut, match=r"did not end within 0\.2 s"):
+            await client.generate_text("llama-7b", "Say hello", timeout_s=0.2)
+
+
+async def test_the_deadline_of_a_generation_covers_its_scheduling(cluster: StandInCluster) -> None:
+    cluster.scheduler.hangs = True
+    async with client_of(cluster) as client:
+        with pytest.raises(CallTimedOut):
+            await client.generate_text("llama-7b", "Say hello", timeout_s=0.2)
+
+
+async def test_a_deadline_after_the_first_token_carries_the_text(cluster: StandInCluster, act: type[Act]) -> None:
+    await cluster.add_worker("worker-1", act(hangs_after=1))
+    async with client_of(cluster) as client:
+        with pytest.raises(GenerationInterrupted, match="did not answer in time") as caught:
+            await client.generate_text("llama-7b", "Say hello", timeout_s=0.5)
+    assert caught.value.text == "Hello"
+
+
+async def test_the_next_target_is_asked_when_one_is_not_reached_and_then_preferred(cluster: StandInCluster, dead_address: str) -> None:
+    await cluster.add_worker("worker-1")
+    async with RoostClient([dead_address, cluster.scheduler.address], timeout_s=5.0) as client:
+        assert (await client.schedule("llama-7b")).worker_id == "worker-1"
+        assert repr(client).startswith(f"<RoostClient <TargetOrder {cluster.scheduler.address}, {dead_address}>")
+
+
+async def test_a_target_that_is_stopping_is_passed_over(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    cluster.scheduler.refusals = [ServerStopping("the coordinator")]
+    second = await cluster.add_scheduler("second")
+    async with RoostClient([cluster.scheduler.address, second], timeout_s=5.0) as client:
+        assert (await client.schedule("llama-7b")).worker_id == "worker-1"
+
+
+async def test_a_refusal_is_an_answer_and_no_other_target_is_asked(cluster: StandInCluster) -> None:
+    second = await cluster.add_scheduler("second")
+    async with RoostClient([cluster.scheduler.address, second], timeout_s=5.0) as client:
+        with pytest.raises(UnknownModel):
+            await client.schedule("lama-7b")
+    assert len(cluster.scheduler.requests) == 1
+
+
+async def test_a_dead_cluster_is_one_error_that_names_every_address(dead_address: str) -> None:
+    async with RoostClient([dead_address, "127.0.0.1:2"], timeout_s=5.0) as client:
+        with pytest.raises(ClusterUnreachable, match=r"127\.0\.0\.1:1: .*Connection refused.*127\.0\.0\.1:2: ") as caught:
+            await client.state()
+    assert [failure.who for failure in caught.value.tried] == [dead_address, "127.0.0.1:2"]
+
+
+async def test_a_target_that_speaks_something_else_is_named_as_such() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with RoostClient(f"127.0.0.1:{port}", timeout_s=2.0) as client:
+            with pytest.raises(ClusterUnreachable, match=f"127.0.0.1:{port}: "):
+                await client.state()
+
+
+async def test_a_target_that_hangs_has_its_share_of_the_time(cluster: StandInCluster) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with RoostClient([address, cluster.scheduler.address], timeout_s=1.0) as client:
+            assert (await client.state()).active_workers == 1
+
+
+async def test_a_cluster_that_does_not_answer_is_unreachable(cluster: StandInCluster) -> None:
+    cluster.scheduler.hangs = True
+    async with client_of(cluster, timeout_s=0.2) as client:
+        with pytest.raises(ClusterUnreachable, match="did not answer in time"):
+            await client.state()
+
+
+async def test_the_state_has_every_worker_and_model(cluster: StandInCluster) -> None:
+    async with client_of(cluster) as client:
+        state = await client.state()
+    assert (state.cache_hit_rate, state.total_requests, state.active_workers) == (0.75, 2**40, 1)
+    worker = state.workers[0]
+    assert (worker.state.node_id, worker.liveness, worker.age_s) == ("worker-1", Liveness.SUSPECT, 1.5)
+    assert worker.state.ready_models == ("llama-7b",)
+    assert [model.model.is_simulated for model in state.models] == [True, False]
+    assert state.models[0].ready_on == ("worker-1",)
+
+
+async def test_watching_gives_each_state_and_ends_when_left(cluster: StandInCluster) -> None:
+    async with client_of(cluster) as client, aclosing(client.watch(0.05)) as states:
+        seen = [(await anext(states)).policy, (await anext(states)).policy]
+    assert seen == ["weighted-score", "weighted-score"]
+
+
+async def test_watching_a_cluster_that_is_lost_is_an_error(cluster: StandInCluster) -> None:
+    async with client_of(cluster) as client, aclosing(client.watch(0.05)) as states:
+        await anext(states)
+        await cluster.servers["scheduler"].stop(None)
+        with pytest.raises(ClusterUnreachable):
+            async for _ in states:
+                pass
+
+
+async def test_an_operator_loads_unloads_and_drains(cluster: StandInCluster) -> None:
+    async with client_of(cluster) as client:
+        loaded = await client.load_model("llama-7b", worker_id="worker-1", pin=True)
+        unloaded = await client.unload_model("llama-7b")
+        unfinished = await client.drain_worker("worker-1", resume=True)
+    assert [(outcome.worker_id, outcome.elapsed_s) for outcome in loaded] == [("worker-1", 1.5)]
+    assert unloaded == ()
+    assert unfinished == 3
+    load, _, drain = cluster.scheduler.operations
+    assert (load.worker_id, load.pin, drain.resume) == ("worker-1", True, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": "x" * (8 * 1024 * 1024 + 1)}, "prompt"),
+        ({"prompt": "\udc80"}, "prompt"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": 2**40}, "max_tokens"),
+        ({"seed": -1}, "seed"),
+        ({"stop": ["\udc80"]}, "request"),
+        ({"max_attempts": 0}, "max_attempts"),
+    ],
+)
+async def test_a_value_that_cannot_be_sent_is_named(options: dict[str, object], field: str, dead_address: str) -> None:
+    prompt = options.pop("prompt", "Say hello")
+    async with RoostClient(dead_address) as client:
+        with pytest.raises(InvalidField) as caught:
+            await client.generate_text("llama-7b", prompt, **options)
+    assert caught.value.field == field

@@ -1,0 +1,243 @@
+"""The client's pure parts, and its channels, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+from collections import Counter
+from contextlib import suppress
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from roost.client.attempts import Attempts, Setback
+from roost.client.backoff import Backoff
+from roost.client.channels import ChannelCache
+from roost.client.cli.exits import ExitCode, exit_code_of
+from roost.client.cli.screens import PlainScreen
+from roost.client.cli.tables import size_text
+from roost.client.errors import ClusterUnreachable, Failure
+from roost.client.local.plan import ClusterOptions, plan_cluster
+from roost.client.results import ClusterState, Plane
+from roost.client.targets import Target, TargetOrder, parse_target, parse_targets
+from roost.client.traffic import Popularity, TrafficCounts, next_arrival_s
+from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, UnknownModel
+from roost.service.errors import RemoteError
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "dialled"),
+    [("localhost:9000", "localhost:9000"), (" 10.0.0.1:80 ", "10.0.0.1:80"), ("[::1]:9000", "[::1]:9000"), ("roost_coordinator:9000",) * 2],
+)
+def test_an_address_is_dialled_as_written(text: str, dialled: str) -> None:
+    assert str(parse_target(text)) == dialled
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_an_address_or_a_named_mistake(text: str) -> None:
+    with suppress(InvalidField):
+        target = parse_target(text)
+        assert parse_target(str(target)) == target
+
+
+def test_several_targets_may_come_in_one_text_and_doubles_count_once() -> None:
+    assert [str(target) for target in parse_targets(["a:1,b:2", "a:1 c:3"])] == ["a:1", "b:2", "c:3"]
+
+
+def test_the_target_that_answered_is_tried_first() -> None:
+    order = TargetOrder([Target("a", 1), Target("b", 2), Target("c", 3)])
+    order.prefer(Target("b", 2))
+    assert [target.host for target in order] == ["b", "a", "c"]
+
+
+# --- attempts and backoff -------------------------------------------------------------------------
+
+
+@given(st.integers(0, 1000), st.floats(0, 1e6), st.randoms(use_true_random=False))
+def test_a_wait_is_bounded_and_never_shorter_than_a_wish_within_bounds(retry: int, wish_s: float, rng: random.Random) -> None:
+    wait_s = Backoff().wait_s(retry, rng, server_wish_s=wish_s)
+    assert min(wish_s, 10.0) <= wait_s <= 12.5
+
+
+def test_a_failed_worker_is_left_out_until_the_attempts_are_over() -> None:
+    attempts = Attempts(3, random.Random(1), Backoff())
+    waits = [attempts.worker_failed(name, Setback.LOST) for name in ("a", "b", "c")]
+    assert waits[2] is None
+    assert max(wait for wait in waits if wait is not None) < 0.2
+    assert attempts.excluded == {"a", "b", "c"}
+
+
+def test_a_busy_workers_wish_is_waited_for_only_when_nobody_else_is_left() -> None:
+    attempts = Attempts(4, random.Random(1), Backoff())
+    wait_s = attempts.worker_failed("a", Setback.BUSY, server_wish_s=5.0)
+    assert wait_s is not None
+    assert wait_s < 0.1
+    again_s = attempts.scheduler_refused(server_wish_s=1.0)
+    assert again_s is not None
+    assert 5.0 <= again_s <= 6.25
+    assert (attempts.excluded, attempts.made) == (set(), 1)
+
+
+def test_workers_that_were_lost_stay_left_out_when_the_scheduler_has_nobody() -> None:
+    attempts = Attempts(3, random.Random(1), Backoff())
+    attempts.worker_failed("a", Setback.LOST)
+    attempts.scheduler_refused(server_wish_s=0.5)
+    assert (attempts.excluded, attempts.made) == ({"a"}, 2)
+
+
+@given(st.lists(st.sampled_from(["busy", "refused", "lost", "none"]), min_size=50, max_size=50), st.integers(1, 10))
+def test_attempts_always_come_to_an_end(story: list[str], most: int) -> None:
+    attempts = Attempts(most, random.Random(1), Backoff())
+    for number, what in enumerate(story):
+        is_over = attempts.scheduler_refused() is None if what == "none" else attempts.worker_failed(f"w{number}", Setback(what)) is None
+        if is_over:
+            break
+    assert attempts.made == most
+
+
+# --- channels -------------------------------------------------------------------------------------
+
+
+def cache_of(capacity: int, opened: list[str]) -> ChannelCache:
+    def open_channel(address: str) -> grpc.aio.Channel:
+        opened.append(address)
+        return grpc.aio.insecure_channel(address)
+
+    return ChannelCache(open_channel, capacity=capacity)
+
+
+async def test_a_channel_is_shared_and_the_longest_unused_one_goes_first() -> None:
+    opened: list[str] = []
+    cache = cache_of(2, opened)
+    for address in ("a:1", "b:1", "a:1", "c:1", "a:1", "b:1"):
+        async with cache.lease(address):
+            pass
+    assert opened == ["a:1", "b:1", "c:1", "b:1"]
+    await cache.close()
+
+
+async def test_a_channel_in_use_is_not_closed_by_others() -> None:
+    cache = cache_of(1, [])
+    async with cache.lease("a:1") as first, cache.lease("b:1"):
+        assert first.get_state() is grpc.ChannelConnectivity.IDLE
+        assert len(cache) == 2
+    assert len(cache) == 1
+    await cache.close()
+
+
+async def test_a_forgotten_channel_is_closed_when_its_last_user_leaves() -> None:
+    opened: list[str] = []
+    cache = cache_of(4, opened)
+    async with cache.lease("a:1") as channel:
+        cache.forget("a:1")
+        async with cache.lease("a:1"):
+            pass
+        assert channel.get_state() is grpc.ChannelConnectivity.IDLE
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    assert opened == ["a:1", "a:1"]
+    await cache.close()
+
+
+async def test_leases_of_many_at_once_leave_no_more_than_the_capacity() -> None:
+    cache = cache_of(3, [])
+
+    async def use(number: int) -> None:
+        async with cache.lease(f"host-{number % 11}:1"):
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(use(number) for number in range(100)))
+    assert len(cache) == 3
+    await cache.close()
+
+
+# --- local cluster --------------------------------------------------------------------------------
+
+OPTIONS = ClusterOptions(workers=2, host="127.0.0.1", coordinator_port=9000, base_worker_port=8000, metrics_port=9100)
+
+
+def test_worker_i_listens_on_the_base_port_plus_i() -> None:
+    plans = plan_cluster(OPTIONS)
+    assert [(plan.name, [planned.port for planned in plan.ports]) for plan in plans] == [
+        ("coordinator", [9000, 9100]),
+        ("worker-1", [8001, 9101]),
+        ("worker-2", [8002, 9102]),
+    ]
+
+
+def test_a_worker_is_told_where_the_coordinator_is_and_what_it_may_use() -> None:
+    options = ClusterOptions(
+        workers=1,
+        host="0.0.0.0",
+        coordinator_port=9000,
+        base_worker_port=8000,
+        metrics_port=None,
+        memory="300MB",
+        slots=2,
+        models="/m.toml",
+    )
+    words = " ".join(plan_cluster(options)[1].arguments)
+    for part in ("--node-id worker-1", "--host 0.0.0.0 --port 8001", "--coordinator-host 127.0.0.1 --coordinator-port 9000",
+                 "--memory 300MB", "--slots 2", "--models /m.toml", "--metrics-port 0"):  # fmt: skip
+        assert part in words
+
+
+def test_two_processes_never_share_a_port() -> None:
+    with pytest.raises(InvalidField, match="worker-1 the port 9000, which coordinator has already"):
+        plan_cluster(ClusterOptions(workers=1, host="127.0.0.1", coordinator_port=9000, base_worker_port=8999, metrics_port=None))
+
+
+# --- the rest -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidField("x", "y"), ExitCode.USAGE),
+        (ClusterUnreachable([Failure("a:1", "b")]), ExitCode.UNREACHABLE),
+        (UnknownModel("x"), ExitCode.UNKNOWN_NAME),
+        (NoWorkers("x"), ExitCode.NO_CAPACITY),
+        (CommandFailed("w", 5, "UNKNOWN_MODEL", "x"), ExitCode.UNKNOWN_NAME),
+        (CommandFailed("w", 9, "MODEL_LOAD_FAILED", "x"), ExitCode.FAILED),
+        (RemoteError(grpc.StatusCode.UNIMPLEMENTED, "x"), ExitCode.UNREACHABLE),
+        (RemoteError(grpc.StatusCode.INTERNAL, "x"), ExitCode.FAILED),
+    ],
+)
+def test_every_error_has_its_exit_code(error: Exception, code: ExitCode) -> None:
+    assert exit_code_of(error) is code
+
+
+def test_popular_models_are_chosen_more_often() -> None:
+    rng = random.Random(5)
+    counts = Counter(Popularity(["a", "b", "c"], 1.0).choose(rng) for _ in range(6000))
+    assert counts["a"] > 1.7 * counts["b"] > 2.2 * counts["c"] > 0
+
+
+def test_arrivals_come_at_the_rate_that_was_asked_for() -> None:
+    rng = random.Random(5)
+    assert sum(next_arrival_s(20.0, rng) for _ in range(10_000)) == pytest.approx(500, rel=0.05)
+
+
+def test_counts_without_requests_are_zeros() -> None:
+    assert (TrafficCounts().hit_rate, TrafficCounts().first_token_at(0.95)) == (0.0, 0.0)
+
+
+def state_with(requests: int) -> ClusterState:
+    return ClusterState(0.0, requests, 1, 0.0, 0, (), (), 0, 0, 0, "random", Plane.CENTRAL, 1)
+
+
+def test_a_plain_screen_says_only_what_changed_and_not_too_often() -> None:
+    out = io.StringIO()
+    screen = PlainScreen(Console(file=out, width=200))
+    for at, requests in ((0.0, 1), (1.0, 2), (4.0, 2), (9.0, 2)):
+        screen.show(state_with(requests), at)
+    assert [line.split("·")[1].strip() for line in out.getvalue().splitlines()] == ["1 requests", "2 requests"]
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "-"), (512, "512 B"), (253_113_024, "253.1 MB"), (13_480_000_000, "13.5 GB")])
+def test_sizes_are_written_as_people_do(size: int, text: str) -> None:
+    assert size_text(size) == text
