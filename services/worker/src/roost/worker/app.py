@@ -1,0 +1,155 @@
+"""Builds every object of the worker once and runs them together: reading this is reading the service."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from roost.cluster.catalogue import Catalogue, CatalogueError, default_catalogue_text, parse_catalogue
+from roost.service.logs import get_logger
+from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.server import RpcServer, ServiceBinding, rpc_server
+from roost.service.startup import CannotStart
+from roost.v1 import worker_pb2, worker_pb2_grpc
+from roost.worker.coordinator_link import CoordinatorLink, LinkTiming, Peer
+from roost.worker.engines.interface import Engine
+from roost.worker.engines.registry import build_engines
+from roost.worker.gpu import GpuMeter, find_devices
+from roost.worker.metrics import WorkerMetrics
+from roost.worker.model_cache import ModelCache
+from roost.worker.model_host import ModelHost
+from roost.worker.pace import SMALLEST_GAP_S, Backoff, ReportPace
+from roost.worker.report import Clocks, Reporter
+from roost.worker.runtime import Runtime
+from roost.worker.servicer import WorkerServicer
+from roost.worker.settings import WorkerSettings
+from roost.worker.slots import Slots
+from roost.worker.tasks import task_scope
+from roost.worker.timings import LearnedTimes
+
+SERVICE = worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name
+GOODBYE_S = 3.0  # for the last report and the coordinator's end of the stream
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWorker:
+    """A worker that listens."""
+
+    node_id: str
+    port: int
+    metrics_port: int
+    address: str
+    runtime: Runtime
+    reporter: Reporter
+    link: CoordinatorLink
+
+
+@asynccontextmanager
+async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None = None) -> AsyncIterator[RunningWorker]:
+    """A worker that serves and reports for as long as the block lasts; leaving it drains first, leaving it by an exception does not.
+
+    `engines` by name, in place of those that ship. Raises CannotStart (PortTaken for a taken port) before anything listens.
+    """
+    service_metrics = ServiceMetrics("worker", CollectorRegistry())
+    metrics = WorkerMetrics(service_metrics.registry)
+    catalogue = read_catalogue(settings)
+    engines = engines or build_engines(catalogue, models_dir=settings.models_dir, threads=settings.threads, time_scale=settings.time_scale)
+    runtime = build_runtime(settings, catalogue, engines, metrics)
+    gpu = GpuMeter(await asyncio.to_thread(find_devices))
+    reporter = Reporter(runtime, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))
+    link = build_link(settings, runtime, reporter, metrics)
+    servicer = WorkerServicer(runtime, reporter)
+    binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server))
+    listening = rpc_server(host=settings.host, port=settings.port, services=[binding], metrics=service_metrics.grpc, tls=settings.tls)
+    with serve_metrics(service_metrics.registry, settings.metrics_host, settings.metrics_port) as metrics_server:
+        async with _closing(engines), runtime.host.running(), listening as server, task_scope() as tasks:
+            reporter.address = settings.address(server.port)
+            linking = tasks.create_task(link.run(), name="coordinator link")
+            background = [
+                tasks.create_task(gpu.run(), name="gpu"),
+                tasks.create_task(_show(reporter, runtime, metrics), name="gauges"),
+                tasks.create_task(service_metrics.measure_event_loop_lag(), name="event-loop lag"),
+            ]
+            yield RunningWorker(runtime.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, link)
+            await _wind_down(server, runtime, link, linking, settings.drain_timeout_s)
+            for task in background:
+                task.cancel()
+
+
+def build_runtime(settings: WorkerSettings, catalogue: Catalogue, engines: Mapping[str, Engine], metrics: WorkerMetrics) -> Runtime:
+    """The work itself, which knows neither wire nor coordinator."""
+    cache = ModelCache(settings.memory_budget_bytes)
+    host = ModelHost(cache, engines, LearnedTimes(), metrics, clock=time.monotonic, load_timeout_s=settings.load_timeout_s)
+    slots = Slots(settings.slots, queue_capacity=settings.queue_capacity, aging_s=settings.aging_s)
+    return Runtime(settings.name, catalogue, host, slots, metrics, clock=time.monotonic)
+
+
+def build_link(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, metrics: WorkerMetrics) -> CoordinatorLink:
+    """The stream to the coordinator, not yet dialled."""
+    timing = LinkTiming(
+        pace=ReportPace(settings.report_interval_s),
+        backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, keeps no secret
+        clock=time.monotonic,
+    )
+    return CoordinatorLink(Peer(settings.coordinator, settings.coordinator_tls), runtime, reporter, metrics, timing=timing)
+
+
+def read_catalogue(settings: WorkerSettings) -> Catalogue:
+    """The catalogue of `settings.models`, or the one that ships. Raises CannotStart, naming the file and the line."""
+    try:
+        if settings.models is None:
+            return parse_catalogue(default_catalogue_text(), "the catalogue that ships")
+        return parse_catalogue(settings.models.read_text(encoding="utf-8"), str(settings.models))
+    except (OSError, UnicodeError) as error:
+        raise CannotStart(f"models: {settings.models} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except CatalogueError as error:
+        raise CannotStart(str(error)) from error
+
+
+async def _wind_down(
+    server: RpcServer, runtime: Runtime, link: CoordinatorLink, linking: asyncio.Task[None], drain_timeout_s: float
+) -> None:
+    """Not serving, drained, said goodbye: in this order."""
+    await server.set_serving(False)
+    unfinished = runtime.drain(resume=False)  # which the link reports at once
+    log.info("draining", unfinished=unfinished, timeout_s=drain_timeout_s)
+    try:
+        async with asyncio.timeout(drain_timeout_s):
+            await runtime.wait_idle()
+    except TimeoutError:
+        log.warning("drain_timed_out", unfinished=runtime.slots.unfinished)
+    link.close()
+    if link.is_connected:
+        await asyncio.wait({linking}, timeout=GOODBYE_S)
+    linking.cancel()
+
+
+async def _show(reporter: Reporter, runtime: Runtime, metrics: WorkerMetrics) -> None:
+    """Keeps the gauges at what a report would say: after every change, at most 20 times a second."""
+    changed = asyncio.Event()
+    runtime.subscribe(changed.set)
+    while True:
+        changed.clear()
+        metrics.show(reporter.state())
+        await asyncio.sleep(SMALLEST_GAP_S)
+        try:
+            async with asyncio.timeout(1.0):  # the accelerator's load changes without a change of ours
+                await changed.wait()
+        except TimeoutError:
+            continue
+
+
+@asynccontextmanager
+async def _closing(engines: Mapping[str, Engine]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        for engine in engines.values():
+            await engine.close()

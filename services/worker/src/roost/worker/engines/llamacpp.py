@@ -1,0 +1,221 @@
+"""Real generation from GGUF files by llama.cpp: one child process for each loaded model.
+
+A child, because loading holds the interpreter lock for seconds, because a mistake in native code ends a process, and because killing
+it gives all memory back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Final, Protocol
+
+from roost.cluster.catalogue import ModelSpec
+from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError
+from roost.worker.engines.child_process import ChildProcess
+from roost.worker.engines.frames import Message, Value, text_of, whole_of
+from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Sampling
+
+DEFAULT_BATCH_TOKENS: Final = 64  # reads a prompt as fast as wider ones on one core, and is the longest a cancel or a turn waits
+LOAD_TIMEOUT_S: Final = 900.0  # a 70-billion-parameter model from a slow disk
+SILENCE_TIMEOUT_S: Final = 300.0  # no step of any model that fits one machine takes as long
+INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
+
+_CHILD: Final = "roost.worker.engines.llamacpp_child"
+_ENVIRONMENT: Final = {"GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}  # an abort must not start a debugger
+
+Answer = Message | RoostError
+
+
+class FileSource(Protocol):
+    """Where GGUF files come from."""
+
+    async def file_of(self, spec: ModelSpec) -> Path:
+        """The file, made ready first where it is not. Raises ModelLoadFailed."""
+
+
+class LlamaCppModel:
+    """A child with weights in it. Answers are sorted by generation; the child's death answers all of them."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._child: ChildProcess | None = None
+        self._answers: dict[int, asyncio.Queue[Answer]] = {}
+        self._last_id = 0
+        self._is_closed = False
+        self._loaded: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def max_parallel(self) -> int:
+        return self._spec.max_parallel
+
+    @property
+    def is_open(self) -> bool:
+        """False once it was closed or lost."""
+        return not (self._is_closed or self._lost.done())
+
+    @property
+    def pid(self) -> int:
+        """The child's process id; 0 before it has one."""
+        return self._child.pid if self._child else 0
+
+    async def open(self, path: Path, threads: int) -> None:
+        """Starts the child and waits until the weights are in memory. Raises ModelLoadFailed; leaves nothing behind if it fails."""
+        try:
+            self._child = await ChildProcess.spawn([sys.executable, "-m", _CHILD], self._sort, self._mourn, environment=_ENVIRONMENT)
+            self._child.send(self._load_order(path, threads))
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                answer = await self._loaded
+            if answer.get("is") != "ready":
+                raise ModelLoadFailed(self._spec.name, self._why_not(path, str(answer.get("why"))))
+        except TimeoutError:
+            raise ModelLoadFailed(self._spec.name, f"{path} was not in memory after {LOAD_TIMEOUT_S:.0f} s") from None
+        except OSError as error:
+            raise ModelLoadFailed(self._spec.name, f"its process could not be started: {error}") from error
+        finally:
+            if not self._is_ready():
+                await self.close()
+
+    def _is_ready(self) -> bool:
+        return self._loaded.done() and not self._loaded.cancelled() and self._loaded.result().get("is") == "ready"
+
+    def _why_not(self, path: Path, why: str) -> str:
+        words = self._child.last_words() if self._child else ""
+        named = why if str(path) in why else f"{path}: {why}"
+        return f"{named} ({words})" if words and words not in why else named
+
+    def _load_order(self, path: Path, threads: int) -> Message:
+        return {
+            "do": "load",
+            "path": str(path),
+            "context_tokens": self._spec.context_tokens,
+            "batch_tokens": int(self._spec.options.get("batch_tokens", DEFAULT_BATCH_TOKENS)),
+            "threads": int(self._spec.options.get("threads", threads)),
+            "parallel": self._spec.max_parallel,
+        }
+
+    async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
+        """See `LoadedModel.generate`."""
+        if not prompt:
+            raise InvalidField("prompt", "is empty; there is nothing to continue")
+        if self._child is None or not self.is_open:
+            raise self._failure()
+        self._last_id += 1
+        generation_id = self._last_id
+        answers = self._answers[generation_id] = asyncio.Queue()
+        self._child.send(_start_order(generation_id, prompt, sampling))
+        is_over = False
+        try:
+            while not is_over:
+                event = self._event(await self._next_answer(answers))
+                is_over = isinstance(event, Finished)
+                yield event
+        finally:
+            del self._answers[generation_id]
+            if not is_over:
+                self._child.send({"do": "cancel", "id": generation_id})
+
+    async def _next_answer(self, answers: asyncio.Queue[Answer]) -> Message:
+        try:
+            async with asyncio.timeout(SILENCE_TIMEOUT_S):
+                answer = await answers.get()
+        except TimeoutError:
+            raise EngineFailed(self._spec.name, f"its process said nothing for {SILENCE_TIMEOUT_S:.0f} s") from None
+        if isinstance(answer, RoostError):
+            raise answer
+        return answer
+
+    def _event(self, answer: Message) -> GenerationEvent:
+        match answer.get("is"):
+            case "prompt_read":
+                return PromptRead(whole_of(answer, "tokens"))
+            case "token":
+                return GeneratedToken(whole_of(answer, "token"), text_of(answer, "text"))
+            case "finished":
+                return Finished(FinishReason(text_of(answer, "reason")))
+            case "refused":
+                raise InvalidField("prompt", text_of(answer, "why"))
+            case _:
+                raise EngineFailed(self._spec.name, str(answer.get("why")))
+
+    async def wait_lost(self) -> str:
+        """See `LoadedModel.wait_lost`."""
+        return await asyncio.shield(self._lost)
+
+    async def close(self) -> None:
+        """See `LoadedModel.close`."""
+        self._is_closed = True
+        self._answer_all()
+        if self._child is not None:
+            await self._child.kill()
+
+    def _sort(self, message: Message) -> None:
+        if message.get("is") in ("ready", "load_failed"):
+            if not self._loaded.done():
+                self._loaded.set_result(message)
+            return
+        answers = self._answers.get(whole_of(message, "id"))
+        if answers is not None:  # else it was cancelled
+            answers.put_nowait(message)
+
+    def _mourn(self, why: str) -> None:
+        if not self._loaded.done():
+            self._loaded.set_result({"is": "load_failed", "why": why})
+        if not self._is_closed and not self._lost.done():
+            self._lost.set_result(why)
+        self._answer_all()
+
+    def _answer_all(self) -> None:
+        for answers in self._answers.values():
+            answers.put_nowait(self._failure())
+
+    def _failure(self) -> EngineFailed:
+        return EngineFailed(self._spec.name, self._lost.result() if self._lost.done() else "it was unloaded")
+
+    def __repr__(self) -> str:
+        state = "lost" if self._lost.done() else "closed" if self._is_closed else "ready" if self._is_ready() else "loading"
+        return f"<LlamaCppModel {self._spec.name} {state}, pid {self.pid}, {len(self._answers)} running>"
+
+
+def _start_order(generation_id: int, prompt: str, sampling: Sampling) -> Message:
+    order: dict[str, Value] = {
+        "do": "start",
+        "id": generation_id,
+        "prompt": prompt,
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+    }
+    return order
+
+
+class LlamaCppEngine:
+    """Loads GGUF files from a `FileSource`. `threads` is the default for each model; more than one hurts where cores are shared."""
+
+    def __init__(self, files: FileSource, *, threads: int = 1) -> None:
+        self._files = files
+        self._threads = threads
+        self._models: set[LlamaCppModel] = set()
+
+    async def load(self, spec: ModelSpec) -> LlamaCppModel:
+        """See `Engine.load`."""
+        if importlib.util.find_spec("cyllama") is None:
+            raise ModelLoadFailed(spec.name, f"the llamacpp engine is not installed; {INSTALL}")
+        path = await self._files.file_of(spec)
+        model = LlamaCppModel(spec)
+        await model.open(path, self._threads)
+        self._models = {known for known in self._models if known.is_open} | {model}
+        return model
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        models, self._models = self._models, set()
+        for model in models:
+            await model.close()

@@ -1,0 +1,247 @@
+"""Where GGUF files live, and how they get there: assembled from a package, quantized from another, or brought by path.
+
+A file appears under its name only when it is whole and checked (temporary name, then rename). Beside it lies a stamp, `FILE.ok`, with
+the size and time that were checked, so that a large file is hashed once. A lock file keeps two processes from making the same file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from roost.cluster.catalogue import Catalogue, ModelSpec
+from roost.cluster.errors import ModelLoadFailed
+from roost.cluster.model_spec import LLAMACPP
+from roost.cluster.sizes import format_size
+
+INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
+GGUF_MAGIC: Final = b"GGUF"
+SPARE_BYTES: Final = 64 * 1000 * 1000  # left free on the disk beside the file itself
+POLL_S: Final = 0.1  # how often waiting looks whether it was cancelled
+BLOCK_BYTES: Final = 1024 * 1024
+QUANTIZE_THREADS: Final = 2  # a second or two for a small model; more would starve what runs beside it
+
+_QUANTIZE: Final = "roost.worker.engines.quantize_child"
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+Report = Callable[[str], None]
+
+
+class Cancelled(Exception):
+    """Whoever wanted the file does not want it any more."""
+
+
+class WeightsPackage(Protocol):
+    """What a Python package with weights offers."""
+
+    def assemble(self, output_path: Path, overwrite: bool) -> Path: ...  # noqa: FBT001 - the packages' own signature
+
+
+class ModelStore:
+    """The folder of GGUF files. Blocking, and safe to call from any thread; `file_of` is its asynchronous door."""
+
+    def __init__(self, catalogue: Catalogue, models_dir: Path) -> None:
+        self._catalogue = catalogue
+        self._models_dir = models_dir
+
+    async def file_of(self, spec: ModelSpec) -> Path:
+        """The file, made ready first where it is not. Raises ModelLoadFailed. Cancelling stops the making."""
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(self.prepare, spec, _log, cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def prepare(self, spec: ModelSpec, report: Report, cancelled: threading.Event | None = None) -> Path:
+        """The whole, checked file of `spec`; `report` gets a sentence for each step that takes time. Raises ModelLoadFailed."""
+        kind, _, rest = spec.source.partition(":")
+        cancelled = cancelled or threading.Event()
+        try:
+            if kind == "path":
+                return self._brought(spec, Path(rest).expanduser())
+            if kind == "package":
+                return self._assembled(spec, rest, report, cancelled)
+            if kind == "quantize":
+                return self._quantized(spec, report, cancelled)
+        except OSError as error:
+            raise ModelLoadFailed(spec.name, f"{error.strerror or error}: {error.filename or self._models_dir}") from error
+        raise ModelLoadFailed(spec.name, f"the llamacpp engine cannot read the source {spec.source!r}")
+
+    def _brought(self, spec: ModelSpec, path: Path) -> Path:
+        path = self._models_dir / path  # which leaves an absolute path as it is
+        if not path.is_file():
+            raise ModelLoadFailed(spec.name, f"{path} is {'not a file' if path.exists() else 'missing'}")
+        _check_magic(spec, path)
+        if spec.sha256:
+            stamp = self._models_dir / f"{path.name}-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:12]}.ok"
+            if not _is_stamped(path, stamp, spec.sha256):
+                _check_sha256(spec, path)
+                with contextlib.suppress(OSError):  # a folder that cannot be written costs a hash at each load, not the model
+                    _write_stamp(path, stamp, spec.sha256)
+        return path
+
+    def _assembled(self, spec: ModelSpec, package: str, report: Report, cancelled: threading.Event) -> Path:
+        target = self._models_dir / f"{package.removesuffix('-gguf')}.gguf"
+
+        def make(temporary: Path) -> None:
+            report(f"{spec.name}: assembling {format_size(spec.size_bytes)} from the package {package}")
+            _package(spec, package).assemble(temporary, True)
+
+        return self._made(spec, target, make, cancelled)
+
+    def _quantized(self, spec: ModelSpec, report: Report, cancelled: threading.Event) -> Path:
+        base_name, quantization = spec.quantized_from or ("", "")
+        base_spec = self._catalogue.get(base_name)
+        target = self._models_dir / f"{_UNSAFE.sub('_', base_name)}-{_digest(base_spec.source + base_spec.sha256)}.{quantization}.gguf"
+        if _is_stamped(target, _stamp_of(target), spec.sha256):
+            return target
+        base = self.prepare(base_spec, report, cancelled)
+
+        def make(temporary: Path) -> None:
+            report(f"{spec.name}: quantizing {base_name} to {quantization}")
+            _quantize(spec, (base, temporary), quantization, cancelled)
+
+        return self._made(spec, target, make, cancelled)
+
+    def _made(self, spec: ModelSpec, target: Path, make: Callable[[Path], None], cancelled: threading.Event) -> Path:
+        """`target`, made and checked under its lock where it was not already."""
+        if _is_stamped(target, _stamp_of(target), spec.sha256):
+            return target
+        self._models_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(target.with_suffix(".lock"), cancelled):
+            if _is_stamped(target, _stamp_of(target), spec.sha256):  # someone else made it meanwhile
+                return target
+            temporary = target.with_suffix(".partial")
+            try:
+                _check_free(spec, self._models_dir)
+                make(temporary)
+                _check_magic(spec, temporary)
+                if spec.sha256:
+                    _check_sha256(spec, temporary)
+                temporary.replace(target)
+                _write_stamp(target, _stamp_of(target), spec.sha256)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return target
+
+
+def prepare_models(catalogue: Catalogue, names: Iterable[str], models_dir: Path, report: Report) -> None:
+    """Makes the files of the named models ready, or of all that have files where no name is given. Blocking.
+
+    Raises UnknownModel, or ModelLoadFailed for the first that cannot be made ready.
+    """
+    store = ModelStore(catalogue, models_dir)
+    wanted = [catalogue.get(name) for name in names] or [spec for spec in catalogue if spec.engine == LLAMACPP]
+    for spec in wanted:
+        if spec.engine != LLAMACPP:
+            report(f"{spec.name}: nothing to prepare for the {spec.engine} engine")
+            continue
+        path = store.prepare(spec, report)
+        report(f"{spec.name}: ready, {format_size(path.stat().st_size)}, {path}")
+
+
+def _log(sentence: str) -> None:
+    logging.getLogger("roost.worker.model_store").info(sentence)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _package(spec: ModelSpec, package: str) -> WeightsPackage:
+    module = re.sub(r"[-.]+", "_", package)
+    if importlib.util.find_spec(module) is None:
+        raise ModelLoadFailed(spec.name, f"its weights are in the package {package}, which is not installed; {INSTALL}")
+    return cast("WeightsPackage", importlib.import_module(module))
+
+
+def _quantize(spec: ModelSpec, paths: tuple[Path, Path], quantization: str, cancelled: threading.Event) -> None:
+    if importlib.util.find_spec("cyllama") is None:
+        raise ModelLoadFailed(spec.name, f"quantizing needs the llamacpp engine, which is not installed; {INSTALL}")
+    command = [sys.executable, "-m", _QUANTIZE, str(paths[0]), str(paths[1]), quantization, str(QUANTIZE_THREADS)]
+    log = paths[1].with_suffix(".log")
+    try:
+        with log.open("wb") as said, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said) as process:
+            while process.poll() is None:
+                if cancelled.wait(POLL_S):
+                    process.kill()
+                    raise Cancelled
+        if process.returncode != 0:
+            words = "; ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
+            raise ModelLoadFailed(spec.name, f"{paths[0]} could not be quantized to {quantization}: {words[-600:]}")
+    finally:
+        log.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, cancelled: threading.Event) -> Iterator[None]:
+    """Holds the lock file; waits for whoever else holds it. The lock ends with its process, the empty file stays."""
+    with path.open("ab") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if cancelled.wait(POLL_S):
+                    raise Cancelled from None
+        yield
+
+
+def _check_free(spec: ModelSpec, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < spec.size_bytes + SPARE_BYTES:
+        needed = format_size(spec.size_bytes + SPARE_BYTES)
+        raise ModelLoadFailed(spec.name, f"{needed} must be free in {folder} and {format_size(free)} are; make room or set models_dir")
+
+
+def _check_magic(spec: ModelSpec, path: Path) -> None:
+    with path.open("rb") as file:
+        magic = file.read(len(GGUF_MAGIC))
+    if magic != GGUF_MAGIC:
+        raise ModelLoadFailed(spec.name, f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}")
+
+
+def _check_sha256(spec: ModelSpec, path: Path) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    if digest.hexdigest() != spec.sha256:
+        raise ModelLoadFailed(spec.name, f"{path} has the sha256 {digest.hexdigest()}, the catalogue says {spec.sha256}")
+
+
+def _stamp_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.ok")
+
+
+def _is_stamped(path: Path, stamp: Path, sha256: str) -> bool:
+    """Whether the file is the one that was checked against `sha256`, by size and time."""
+    try:
+        checked = json.loads(stamp.read_text("utf-8"))
+        found = path.stat()
+    except (OSError, ValueError):
+        return False
+    return bool(checked == {"size_bytes": found.st_size, "modified_ns": found.st_mtime_ns, "sha256": sha256})
+
+
+def _write_stamp(path: Path, stamp: Path, sha256: str) -> None:
+    found = path.stat()
+    temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary.write_text(json.dumps({"size_bytes": found.st_size, "modified_ns": found.st_mtime_ns, "sha256": sha256}), "utf-8")
+    temporary.replace(stamp)

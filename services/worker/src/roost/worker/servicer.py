@@ -1,0 +1,53 @@
+"""roost.v1.Worker on the wire: each method translates, calls the runtime, translates back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import grpc
+from roost.cluster.names import check_model_name
+from roost.service.codec import catalogue_model_to_wire, model_to_wire, state_to_wire
+from roost.v1 import worker_pb2, worker_pb2_grpc
+from roost.worker.codec import CACHE_RESULTS, generation_event_to_wire, generation_request_from_wire
+from roost.worker.report import Reporter
+from roost.worker.runtime import Runtime
+
+
+class WorkerServicer(worker_pb2_grpc.WorkerServicer):
+    """Holds no state of its own."""
+
+    def __init__(self, runtime: Runtime, reporter: Reporter) -> None:
+        self._runtime = runtime
+        self._reporter = reporter
+
+    async def Generate(
+        self, request: worker_pb2.GenerateRequest, context: grpc.ServicerContext
+    ) -> AsyncIterator[worker_pb2.GenerateResponse]:
+        async with aclosing(self._runtime.generate(generation_request_from_wire(request))) as events:
+            async for event in events:
+                yield generation_event_to_wire(event)
+
+    async def LoadModel(
+        self, request: worker_pb2.WorkerLoadModelRequest, context: grpc.ServicerContext
+    ) -> worker_pb2.WorkerLoadModelResponse:
+        result = await self._runtime.load(check_model_name(request.model), is_pinned=request.pin)
+        return worker_pb2.WorkerLoadModelResponse(cache_result=CACHE_RESULTS[result.cache_result], elapsed_s=result.elapsed_s)
+
+    async def UnloadModel(
+        self, request: worker_pb2.WorkerUnloadModelRequest, context: grpc.ServicerContext
+    ) -> worker_pb2.WorkerUnloadModelResponse:
+        was_resident = await self._runtime.unload(check_model_name(request.model))
+        return worker_pb2.WorkerUnloadModelResponse(was_resident=was_resident)
+
+    async def ListModels(self, request: worker_pb2.ListModelsRequest, context: grpc.ServicerContext) -> worker_pb2.ListModelsResponse:
+        return worker_pb2.ListModelsResponse(
+            catalogue=map(catalogue_model_to_wire, self._runtime.catalogue.catalogue_models()),
+            resident=map(model_to_wire, sorted(self._reporter.resident(), key=lambda status: status.name)),
+        )
+
+    async def GetState(self, request: worker_pb2.GetStateRequest, context: grpc.ServicerContext) -> worker_pb2.GetStateResponse:
+        return worker_pb2.GetStateResponse(report=state_to_wire(self._reporter.state()))
+
+    async def Drain(self, request: worker_pb2.DrainRequest, context: grpc.ServicerContext) -> worker_pb2.DrainResponse:
+        return worker_pb2.DrainResponse(unfinished=self._runtime.drain(resume=request.resume))

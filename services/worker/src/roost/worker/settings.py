@@ -1,0 +1,118 @@
+"""The worker's settings: read once, in `__main__`, from flags and from the environment (`ROOST_WORKER_*`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
+from roost.cluster.sizes import MAX_SIZE_BYTES, parse_size
+from roost.service.addresses import join
+from roost.service.settings import ServiceSettings
+from roost.service.tls import TlsFiles
+from roost.worker.machine import machine_memory_bytes
+
+MEMORY_SHARE = 0.6  # the rest is for contexts, this process and everybody else on the machine
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
+
+class WorkerSettings(ServiceSettings):
+    """Frozen. The common fields (host, TLS, logging) are `ServiceSettings`'."""
+
+    model_config = SettingsConfigDict(env_prefix="ROOST_WORKER_")
+
+    node_id: str = Field("", max_length=MAX_WORKER_NAME, description="the worker's name, unique in the cluster; empty for HOSTNAME-PROCESS")
+    port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 for any free one")
+    metrics_port: int = Field(9101, ge=0, le=65535, description="port of /metrics; 0 for any free one")
+    advertise: str = Field(
+        "",
+        max_length=261,
+        description="HOST:PORT or HOST by which clients reach this worker; empty for its own host and port",
+    )
+    coordinator_host: str = Field("127.0.0.1", min_length=1, max_length=253, description="where the coordinator is")
+    coordinator_port: int = Field(9000, ge=1, le=65535, description="gRPC port of the coordinator")
+    coordinator_tls_authority: Path | None = Field(
+        None, description="PEM file of the authority that signed the coordinator's certificate; turns TLS to it on"
+    )
+    memory: int = Field(
+        0,
+        ge=0,
+        le=MAX_SIZE_BYTES,
+        description='bytes for models, as a number or like "300MB" or "2GiB"; 0 for 60% of what this machine or container has',
+    )
+    slots: int = Field(4, ge=1, le=4096, description="requests that run at once")
+    queue_capacity: int = Field(
+        256, ge=1, le=100_000, description="requests that wait at most; more would wait longer than it takes to ask another worker"
+    )
+    aging_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        json_schema_extra={"flag": "--aging"},
+        description="seconds of waiting that count as one priority",
+    )
+    models: Path | None = Field(None, description="model catalogue (models.toml), instead of the one that ships")
+    models_dir: Path = Field(
+        Path("~/.cache/roost/models"), validation_alias="roost_models_dir", description="folder of model files; made where it is missing"
+    )
+    threads: int = Field(1, ge=1, le=256, description="threads of each llama.cpp model; more only help where cores are idle")
+    time_scale: float = Field(1.0, gt=0, le=1000, description="factor on the times of simulated models; 0.01 is a hundred times faster")
+    report_interval_s: float = Field(
+        1.0, ge=0.05, le=60, json_schema_extra={"flag": "--report-interval"}, description="seconds between reports when nothing changes"
+    )
+    load_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, json_schema_extra={"flag": "--load-timeout"}, description="seconds after which a load has failed"
+    )
+    drain_timeout_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        json_schema_extra={"flag": "--drain-timeout"},
+        description="seconds that accepted requests have to end when stopping",
+    )
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _parse_memory(cls, written: object) -> object:
+        return parse_size(written, "memory") if isinstance(written, str) else written
+
+    @field_validator("node_id")
+    @classmethod
+    def _check_node_id(cls, node_id: str) -> str:
+        return check_worker_name(node_id) if node_id else node_id
+
+    @property
+    def name(self) -> str:
+        """The worker's name, made up from the host and the process where none was given."""
+        if self.node_id:
+            return self.node_id
+        suffix = f"-{os.getpid()}"
+        host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "worker"
+        return host[: MAX_WORKER_NAME - len(suffix)] + suffix
+
+    @property
+    def memory_budget_bytes(self) -> int:
+        return self.memory or int(machine_memory_bytes() * MEMORY_SHARE)
+
+    @property
+    def coordinator(self) -> str:
+        """HOST:PORT."""
+        return join(self.coordinator_host, self.coordinator_port)
+
+    @property
+    def coordinator_tls(self) -> TlsFiles | None:
+        """None where the coordinator is spoken to in plain text."""
+        if self.coordinator_tls_authority is None:
+            return None
+        return TlsFiles(certificate=self.tls_certificate, key=self.tls_key, authority=self.coordinator_tls_authority)
+
+    def address(self, port: int) -> str:
+        """HOST:PORT as clients must dial it, with the port that was really taken."""
+        if re.fullmatch(r".+:\d+", self.advertise) and (self.advertise.count(":") == 1 or "]:" in self.advertise):
+            return self.advertise
+        host = self.advertise.strip("[]") or (socket.gethostname() if self.host in ANY_ADDRESS else self.host)
+        return join(host, port)

@@ -1,0 +1,113 @@
+"""Who runs next: the worker's slots and the bounded queue before them. Pure.
+
+State: the waiting jobs (a priority queue that raises each by one priority per `aging_s` waited) and how many run. Invariants: at most
+`slots` jobs run; a job runs only on a model that is ready and has a place; a job whose model is loading stands in nobody's way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from roost.cluster.errors import NoCapacity
+from roost.cluster.worker_state import CacheResult
+from roost.placement.queue import PriorityQueue, Ticket
+from roost.worker.residency import Lease
+
+SOONEST_RETRY_S = 0.1
+LATEST_RETRY_S = 60.0
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One accepted request. Times are the caller's clock; `granted_at` is None until it holds a slot."""
+
+    model: str
+    priority: int
+    accepted_at: float
+    cache_result: CacheResult
+    lease: Lease
+    ticket: Ticket | None = field(default=None, repr=False)
+    granted_at: float | None = None
+
+
+class Slots:
+    """Runs the best job that can run. Times are any monotonic clock's seconds."""
+
+    def __init__(self, slots: int, *, queue_capacity: int, aging_s: float) -> None:
+        self.slots = slots
+        self.queue_capacity = queue_capacity
+        self.busy = 0
+        self._queue: PriorityQueue[Job] = PriorityQueue(capacity=queue_capacity, aging_s=aging_s)
+        self._queued: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
+
+    @property
+    def queue_depth(self) -> int:
+        return len(self._queue)
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs that run or wait."""
+        return self.busy + len(self._queue)
+
+    def depth_by_priority(self) -> tuple[int, ...]:
+        return self._queue.depth_by_priority()
+
+    def queued(self, model: str) -> int:
+        return self._queued[model]
+
+    def running(self, model: str) -> int:
+        return self._running[model]
+
+    def position(self, priority: int, now: float) -> int:
+        """Waiting jobs that would be served before a new one of `priority`."""
+        return self._queue.ahead_of(priority, now)
+
+    def check_room(self, expected_s: float) -> None:
+        """Raises NoCapacity when the queue is full; `expected_s` is when a place in it is expected to be free."""
+        if len(self._queue) >= self.queue_capacity:
+            retry_s = min(LATEST_RETRY_S, max(SOONEST_RETRY_S, expected_s))
+            raise NoCapacity(f"the queue is full: {self.queue_capacity} requests wait for {self.slots} slots", retry_s)
+
+    def admit(self, job: Job, now: float) -> None:
+        """The job waits. Call `check_room` first; raises NoCapacity when the queue is full."""
+        job.ticket = self._queue.push(job, job.priority, now)
+        self._queued[job.model] += 1
+
+    def next(self, now: float) -> Job | None:
+        """The best job that can run now; the caller starts its lease. None if there is none or no slot is free."""
+        if self.busy >= self.slots:
+            return None
+        job = self._queue.pop(now, ready=_can_run)
+        if job is None:
+            return None
+        job.ticket = None
+        job.granted_at = now
+        self.busy += 1
+        _less(self._queued, job.model)
+        self._running[job.model] += 1
+        return job
+
+    def leave(self, job: Job) -> None:
+        """The job has ended, or was given up wherever it was. Once a job."""
+        if job.granted_at is not None:
+            self.busy -= 1
+            _less(self._running, job.model)
+        elif job.ticket is not None and self._queue.remove(job.ticket):
+            job.ticket = None
+            _less(self._queued, job.model)
+
+    def __repr__(self) -> str:
+        return f"<Slots {self.busy}/{self.slots} busy, {len(self._queue)}/{self.queue_capacity} waiting>"
+
+
+def _can_run(job: Job) -> bool:
+    return job.lease.residency.can_run
+
+
+def _less(counter: Counter[str], name: str) -> None:
+    """One less; a name at zero is forgotten, so that the counter is bounded by what is alive."""
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]

@@ -1,0 +1,67 @@
+"""What a worker learns of its models: smoothed service and load times, and what to expect before any measurement. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+
+from roost.cluster.worker_state import ModelTiming
+
+MAX_TIMED_MODELS = 256  # what one report carries; the least recently measured ones go first
+NEWEST_SHARE = 0.2  # weight of a new measurement: about the last ten count
+UNMEASURED_SERVICE_S = 1.0  # a short answer of a small model on one core
+UNMEASURED_LOAD_BYTES_PER_S = 250e6  # 253 MB took about 1 s from a warm disk, most of it process start and mapping
+SOONEST_READY_S = 0.05  # said of a load that takes longer than expected: it is not ready, so it is not 0
+
+
+class LearnedTimes:
+    """State: one ModelTiming a model, at most 256, ordered by the time of the last measurement."""
+
+    def __init__(self) -> None:
+        self._timings: OrderedDict[str, ModelTiming] = OrderedDict()
+
+    @property
+    def timings(self) -> Mapping[str, ModelTiming]:
+        return self._timings
+
+    def served(self, name: str, service_time_s: float) -> None:
+        """A request of `name` held a slot for so long."""
+        known = self._timings.get(name, ModelTiming())
+        self._keep(name, replace(known, service_time_s=_smooth(known.service_time_s, service_time_s)))
+
+    def loaded(self, name: str, load_time_s: float) -> None:
+        """A load of `name` took so long."""
+        known = self._timings.get(name, ModelTiming())
+        self._keep(name, replace(known, load_time_s=_smooth(known.load_time_s, load_time_s)))
+
+    def expected_load_s(self, name: str, size_bytes: int) -> float:
+        """Measured, else size divided by an ordinary machine's bandwidth."""
+        known = self._timings.get(name)
+        if known is not None and known.load_time_s > 0:
+            return known.load_time_s
+        return max(SOONEST_READY_S, size_bytes / UNMEASURED_LOAD_BYTES_PER_S)
+
+    def expected_service_s(self, name: str) -> float:
+        """Measured, else the mean of the other models, else one second."""
+        known = self._timings.get(name)
+        if known is not None and known.service_time_s > 0:
+            return known.service_time_s
+        return self.mean_service_s()
+
+    def mean_service_s(self) -> float:
+        """Mean over the measured models, one second before any measurement."""
+        measured = [timing.service_time_s for timing in self._timings.values() if timing.service_time_s > 0]
+        return sum(measured) / len(measured) if measured else UNMEASURED_SERVICE_S
+
+    def _keep(self, name: str, timing: ModelTiming) -> None:
+        self._timings[name] = timing
+        self._timings.move_to_end(name)
+        if len(self._timings) > MAX_TIMED_MODELS:
+            self._timings.popitem(last=False)
+
+
+def _smooth(known_s: float, measured_s: float) -> float:
+    """The first measurement counts in full; 0.0 means never measured, so a measured 0.0 is kept as the smallest positive time."""
+    measured_s = max(measured_s, 1e-6)
+    return measured_s if known_s <= 0 else known_s + NEWEST_SHARE * (measured_s - known_s)

@@ -1,0 +1,223 @@
+"""The llamacpp engine: its child process, its text, and what happens when either side dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from engine_subjects import events_of, llamacpp_engine, llamacpp_spec, needs_cyllama, text_in, tokens_in
+from roost.cluster.catalogue import Catalogue
+from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed
+from roost.worker.engines.frames import Message, encode
+from roost.worker.engines.interface import Finished, FinishReason, PromptRead, Sampling
+from roost.worker.engines.llamacpp import LlamaCppEngine
+from roost.worker.model_store import ModelStore
+from tiny_gguf import write_tiny_gguf
+
+pytestmark = needs_cyllama
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[LlamaCppEngine]:
+    engine = llamacpp_engine(tmp_path)
+    yield engine
+    await engine.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_the_end_token_ends_the_text(engine: LlamaCppEngine, tiny_model: Path, tmp_path: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model))
+    tokens = tokens_in(await events_of(model, "the cat", Sampling(max_tokens=10)))
+    ends_at = next(at for at, token in enumerate(tokens) if at > 2 and token.id not in {seen.id for seen in tokens[:at]})
+    ending = await engine.load(llamacpp_spec(write_tiny_gguf(tmp_path / "ending.gguf", end_token=tokens[ends_at].id)))
+    events = await events_of(ending, "the cat", Sampling(max_tokens=10))
+    assert tokens_in(events) == tokens[:ends_at]
+    assert events[-1] == Finished(FinishReason.STOP)
+
+
+async def test_the_end_of_the_context_ends_the_text(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model, context_tokens=64))
+    events = await events_of(model, "the cat", Sampling(max_tokens=1000))
+    assert isinstance(events[0], PromptRead)
+    assert len(tokens_in(events)) == 64 - events[0].prompt_tokens
+    assert events[-1] == Finished(FinishReason.LENGTH)
+
+
+async def test_the_longest_prompt_is_read_in_batches_and_one_token_more_is_refused(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model, context_tokens=256, options={"batch_tokens": 32}))
+    longest = "z" * 253  # each a token, after the beginning mark and the space before the first
+    first = (await events_of(model, longest, Sampling(max_tokens=5)))[0]
+    assert first == PromptRead(255)
+    with pytest.raises(InvalidField, match="256 tokens"):
+        await events_of(model, longest + "z", Sampling(max_tokens=5))
+
+
+async def test_the_shape_of_prompt_batches_does_not_change_which_tokens_are_told(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    wide = await engine.load(llamacpp_spec(tiny_model, options={"batch_tokens": 256}))
+    narrow = await engine.load(llamacpp_spec(tiny_model, options={"batch_tokens": 16}))
+    prompt = "the cat sat on the mat and " * 4
+    assert text_in(await events_of(wide, prompt, Sampling(max_tokens=20))) == text_in(
+        await events_of(narrow, prompt, Sampling(max_tokens=20))
+    )
+
+
+async def test_more_generations_than_places_wait_their_turn(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model, max_parallel=1))
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(events_of(model, "the cat", Sampling(max_tokens=9))) for _ in range(5)]
+    assert {len(tokens_in(task.result())) for task in running} == {9}
+
+
+async def test_a_killed_child_is_told_and_ends_what_ran(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model))
+    async with aclosing(model.generate("the cat", Sampling(max_tokens=200))) as events:
+        await anext(events)
+        os.kill(model.pid, signal.SIGKILL)
+        with pytest.raises(EngineFailed, match="SIGKILL"):
+            async for _ in events:
+                pass
+    assert "SIGKILL" in await model.wait_lost()
+    with pytest.raises(EngineFailed, match="SIGKILL"):
+        await events_of(model, "the cat", Sampling(max_tokens=1))
+    assert tokens_in(await events_of(await engine.load(llamacpp_spec(tiny_model)), "the cat", Sampling(max_tokens=1)))
+
+
+async def test_a_closed_model_leaves_no_process(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model))
+    pid = model.pid
+    assert is_alive(pid)
+    await model.close()
+    assert not is_alive(pid)
+
+
+def test_a_child_ends_with_its_worker(tiny_model: Path) -> None:
+    command = [sys.executable, "-m", "roost.worker.engines.llamacpp_child"]
+    order: Message = {"do": "load", "path": str(tiny_model), "context_tokens": 64, "batch_tokens": 16, "threads": 1, "parallel": 1}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(encode(order))
+        child.stdin.flush()
+        assert b"ready" in child.stdout.read(20)
+        child.stdin.close()
+        assert child.wait(timeout=10) == 0
+
+
+async def test_a_load_that_fails_says_why_in_the_words_of_llama_cpp(engine: LlamaCppEngine, tiny_model: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny_model.read_bytes()[:400_000])  # noqa: ASYNC240 - half a megabyte
+    with pytest.raises(ModelLoadFailed) as refusal:
+        await engine.load(llamacpp_spec(cut))
+    assert str(cut) in str(refusal.value)
+    assert "corrupted or incomplete" in str(refusal.value)
+
+
+async def test_garbage_behind_the_right_first_letters_is_refused(engine: LlamaCppEngine, tmp_path: Path) -> None:
+    for size in (0, 4, 20, 4000):
+        garbage = tmp_path / f"{size}.gguf"
+        garbage.write_bytes((b"GGUF\x03\x00\x00\x00" + bytes(range(256)) * 16)[:size])
+        with pytest.raises(ModelLoadFailed, match=garbage.name):
+            await engine.load(llamacpp_spec(garbage))
+
+
+async def test_a_context_longer_than_the_model_was_trained_for_is_refused(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    with pytest.raises(ModelLoadFailed, match="is 4096 and it was trained for 512"):
+        await engine.load(llamacpp_spec(tiny_model, context_tokens=4096))
+
+
+async def test_a_cancelled_load_leaves_no_process(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    before = children()
+    loading = asyncio.create_task(engine.load(llamacpp_spec(tiny_model)))
+    while children() == before and not loading.done():
+        await asyncio.to_thread(os.sched_yield)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert children() == before
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+async def test_a_tiny_temperature_is_greedy(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model))
+    greedy = text_in(await events_of(model, "the cat", Sampling(max_tokens=20)))
+    assert text_in(await events_of(model, "the cat", Sampling(max_tokens=20, temperature=1e-30, seed=3))) == greedy
+
+
+# --- the real model ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_the_real_model_continues_a_sentence(gemma: tuple[Catalogue, Path]) -> None:
+    catalogue, folder = gemma
+    engine = LlamaCppEngine(ModelStore(catalogue, folder))
+    model = await engine.load(catalogue.get("gemma-3-270m"))
+    text = text_in(await events_of(model, "The capital of France is", Sampling(max_tokens=16)))
+    await engine.close()
+    assert text.startswith(" the capital of")
+    assert "France" in text
+
+
+@pytest.mark.slow
+async def test_generations_that_take_turns_give_the_text_they_give_alone(gemma: tuple[Catalogue, Path]) -> None:
+    catalogue, folder = gemma
+    engine = LlamaCppEngine(ModelStore(catalogue, folder))
+    shipped = catalogue.get("gemma-3-270m")
+    model = await engine.load(llamacpp_spec(await ModelStore(catalogue, folder).file_of(shipped), context_tokens=512, max_parallel=2))
+    prompts = ["Once upon a time there was", "The first rule of cooking is that " * 12]
+    alone = [await events_of(model, prompt, Sampling(max_tokens=40)) for prompt in prompts]
+    async with asyncio.TaskGroup() as group:
+        together = [group.create_task(events_of(model, prompt, Sampling(max_tokens=40))) for prompt in prompts]
+    await engine.close()
+    assert [task.result() for task in together] == alone
+
+
+@pytest.mark.slow
+async def test_emoji_of_the_real_model_arrive_whole(gemma: tuple[Catalogue, Path]) -> None:
+    catalogue, folder = gemma
+    engine = LlamaCppEngine(ModelStore(catalogue, folder))
+    model = await engine.load(catalogue.get("gemma-3-270m"))
+    text = text_in(await events_of(model, "\U0001f9a9" * 7, Sampling(max_tokens=24)))
+    await engine.close()
+    assert "\ufffd" not in text.rstrip("\ufffd")
+    assert max(text) > "\U0001f000"
+
+
+@pytest.mark.slow
+async def test_a_cancel_in_the_middle_of_a_long_prompt_frees_the_model_within_a_chunk(gemma: tuple[Catalogue, Path]) -> None:
+    catalogue, folder = gemma
+    engine = LlamaCppEngine(ModelStore(catalogue, folder))
+    model = await engine.load(catalogue.get("gemma-3-270m"))
+    reading = asyncio.create_task(events_of(model, "The quick brown fox jumps over the lazy dog. " * 150, Sampling(max_tokens=5)))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    started = time.monotonic()
+    await events_of(model, "Hello", Sampling(max_tokens=1))
+    await engine.close()
+    assert time.monotonic() - started < 5.0  # the whole prompt takes above 8 s
+
+
+async def test_text_held_back_for_a_stop_string_arrives_token_by_token_at_the_end(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model))
+    whole = await events_of(model, "the cat", Sampling(max_tokens=12))
+    held = text_in(whole)[-3:] + "\x00"
+    assert await events_of(model, "the cat", Sampling(max_tokens=12, stop=(held,))) == whole
