@@ -1,0 +1,76 @@
+"""Writes what the documents say of settings, refusals and metrics from the code that decides it.
+
+Each generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check`, exits 1 if a part is not what it would be.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.metrics import MetricWrapperBase
+
+from roost.coordinator.metrics import CoordinatorMetrics
+from roost.coordinator.settings import CoordinatorSettings
+from roost.service.errors import status_table
+from roost.service.metrics import ServiceMetrics
+from roost.service.settings import settings_table
+from roost.worker.metrics import WorkerMetrics
+from roost.worker.settings import WorkerSettings
+
+DOCS = Path(__file__).parent.parent / "docs"
+PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def registered_metrics(registry: CollectorRegistry) -> list[MetricWrapperBase]:
+    """The collectors that were made for `registry`, each once, by name."""
+    collectors = {id(collector): collector for collector in registry._names_to_collectors.values()}  # noqa: SLF001 - no public listing
+    return sorted((each for each in collectors.values() if isinstance(each, MetricWrapperBase)), key=lambda each: each._name)  # noqa: SLF001
+
+
+def metrics_table(registry: CollectorRegistry) -> str:
+    """Markdown: name, type, labels and meaning of each metric."""
+    rows = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
+    for metric in registered_metrics(registry):
+        name = metric._name + ("_total" if isinstance(metric, Counter) else "")  # noqa: SLF001 - as above
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "none"  # noqa: SLF001
+        rows.append(f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |")  # noqa: SLF001
+    return "\n".join(rows)
+
+
+def parts() -> dict[str, str]:
+    """Every generated part by name."""
+    shared, coordinator, worker = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+    ServiceMetrics("coordinator", shared)
+    CoordinatorMetrics(coordinator, "weighted-score")
+    WorkerMetrics(worker)
+    return {
+        "coordinator-settings": settings_table(CoordinatorSettings),
+        "worker-settings": settings_table(WorkerSettings),
+        "refusals": status_table(),
+        "service-metrics": metrics_table(shared),
+        "coordinator-metrics": metrics_table(coordinator),
+        "worker-metrics": metrics_table(worker),
+    }
+
+
+def main() -> int:
+    generated = parts()
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        before = path.read_text()
+        after = PART.sub(lambda found: f"{found[1]}{generated[found['name']]}\n{found[3]}", before)
+        if before != after and "--check" in sys.argv:
+            stale.append(path.name)
+        elif before != after:
+            path.write_text(after)
+            print(f"wrote {path.name}")
+    if stale:
+        print(f"not what the code says: {', '.join(stale)}; run make docs and commit the result", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
