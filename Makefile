@@ -11,6 +11,7 @@ WORKERS ?= 3
 MODEL ?= gemma-3-270m
 PROMPT ?= The capital of France is
 PYTEST_ARGS ?=
+UP_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -30,7 +31,7 @@ $(STAMP): constraints.txt pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 .PHONY: run
 run: $(STAMP) ## a local cluster of real processes, and a first answer from a real model (Ctrl-C stops it)
-	@exec $(BIN)/roost up --workers $(WORKERS) --model $(MODEL) --prompt "$(PROMPT)"
+	@exec $(BIN)/roost up --workers $(WORKERS) --model "$(MODEL)" --prompt "$(PROMPT)" $(UP_ARGS)
 
 .PHONY: test
 test: $(STAMP) ## all tests: fast, slow (processes, real models), and containers where an engine answers

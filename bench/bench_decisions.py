@@ -20,6 +20,7 @@ from time import perf_counter_ns
 
 from rich.console import Console
 from rich.table import Table
+
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome, ModelStatus, ModelTiming, Phase, WorkerState
 from roost.placement.placer import Placer

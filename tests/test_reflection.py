@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from local_cluster import LocalCluster
 
@@ -22,7 +23,7 @@ def call_json(channel: grpc.Channel, service: str, method: str, text: str) -> di
     described = pool.FindServiceByName(service).methods_by_name[method]
     request_type = message_factory.GetMessageClass(described.input_type)
     response_type = message_factory.GetMessageClass(described.output_type)
-    call = channel.unary_unary(
+    call: grpc.UnaryUnaryMultiCallable[Message, Message] = channel.unary_unary(
         f"/{service}/{method}",
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=response_type.FromString,
@@ -40,7 +41,9 @@ def test_reflection_lists_the_services_and_json_requests_work(make_cluster: Call
         listed = set(ProtoReflectionDescriptorDatabase(channel).get_services())
         assert {"roost.v1.Scheduler", "roost.v1.Coordinator", "grpc.health.v1.Health"} <= listed
         answer = call_json(channel, "roost.v1.Scheduler", "Schedule", '{"request_id": "r1", "model_required": "sim-a", "priority": 3}')
-        report = {"report": {"node_id": "simple-1", "loaded_models": ["sim-b"], "queue_depth": 2, "gpu_utilization": 0.25, "timestamp": 1.5}}
+        report = {
+            "report": {"node_id": "simple-1", "loaded_models": ["sim-b"], "queue_depth": 2, "gpu_utilization": 0.25, "timestamp": 1.5}
+        }
         accepted = call_json(channel, "roost.v1.Coordinator", "ReportLoad", json.dumps(report))
     assert answer["worker_id"] == "worker-1"
     assert answer["action"] == "ACTION_COLD_START"

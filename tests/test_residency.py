@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from local_cluster import LocalCluster
+
 from roost.v1 import scheduler_pb2, state_pb2
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,9 @@ def test_the_reported_hit_rate_is_what_a_client_counted_on_real_models(make_clus
     assert evictions > 0
 
 
-def test_the_reported_hit_rate_is_what_concurrent_clients_counted(make_cluster: Callable[..., LocalCluster], simulated_models: Path) -> None:
+def test_the_reported_hit_rate_is_what_concurrent_clients_counted(
+    make_cluster: Callable[..., LocalCluster], simulated_models: Path
+) -> None:
     print(f"seed {SEED}")
     cluster = make_cluster(models_file=simulated_models, worker_args=("--memory", "150MB", "--slots", "2"))
     cluster.start_coordinator()
@@ -46,7 +49,9 @@ def test_the_reported_hit_rate_is_what_concurrent_clients_counted(make_cluster: 
     with ThreadPoolExecutor(max_workers=8) as pool:
         answers = list(pool.map(cluster.generate, asked))
     found = Counter(completion.cache_result for _, completion in answers)
-    hits, colds, joins = (found[kind] for kind in (state_pb2.CACHE_RESULT_HIT, state_pb2.CACHE_RESULT_COLD_START, state_pb2.CACHE_RESULT_JOIN))
+    hits, colds, joins = (
+        found[kind] for kind in (state_pb2.CACHE_RESULT_HIT, state_pb2.CACHE_RESULT_COLD_START, state_pb2.CACHE_RESULT_JOIN)
+    )
 
     def agrees(state: scheduler_pb2.GetClusterStateResponse) -> bool:
         return (state.cache_hits, state.cold_starts, state.joins) == (hits, colds, joins)

@@ -20,8 +20,8 @@ WORKERS = ("worker-1", "worker-2", "worker-3")
 LONG_RUNNING = ("coordinator", *WORKERS)
 MODEL = "gemma-3-270m"
 MODELS = (MODEL, f"{MODEL}-q4_0", f"{MODEL}-q2_k", f"{MODEL}-q8_0")
-LOAD_S = 45
-SCRAPE_DEADLINE_S = 30.0  # several scrapes and rule evaluations, 5 s each
+LOAD_S = 60
+SCRAPE_DEADLINE_S = 60.0  # a scrape and a rule evaluation take 10 s; a busy machine some more
 GRACE_S = {"coordinator": 10, **dict.fromkeys(WORKERS, 40)}  # stop_grace_period of the compose file
 
 

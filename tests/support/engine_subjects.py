@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.worker.engines.interface import Engine, GeneratedToken, GenerationEvent, LoadedModel, Sampling
 from roost.worker.engines.llamacpp import LlamaCppEngine

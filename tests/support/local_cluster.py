@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+
 from roost.v1 import scheduler_pb2, scheduler_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 START_DEADLINE_S = 30.0  # a Python process with grpc starts in under 2 s; a busy machine may take many times that
@@ -24,10 +26,20 @@ State = scheduler_pb2.GetClusterStateResponse
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` neighbouring ports that nobody listens on now, below those that outgoing connections take."""
+    start = random.randrange(20_000, 31_000)
+    for first in range(start, start + 1_000):
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                probe = probes.enter_context(socket.socket())
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+            return first
+    raise AssertionError(f"no {count} neighbouring ports are free")
 
 
 def await_port(port: int, process: subprocess.Popen[bytes], deadline_s: float = START_DEADLINE_S) -> None:
@@ -64,23 +76,14 @@ class LocalCluster:
         return f"127.0.0.1:{self.port}"
 
     def start_coordinator(self) -> None:
-        metrics_port = self.metrics_ports.setdefault("coordinator", free_port())
-        self.coordinator = self._spawn(
-            "coordinator",
-            ["-m", "roost.coordinator", "--host", "127.0.0.1", "--port", str(self.port), "--metrics-port", str(metrics_port)]
-            + ["--policy", self.policy, *self._models(), *self.coordinator_args],
-        )
+        options = {"--policy": self.policy}
+        self.coordinator = self._spawn("coordinator", "roost.coordinator", self.port, options, self.coordinator_args)
         await_port(self.port, self.coordinator)
 
     def start_worker(self, node_id: str, *extra: str) -> None:
         port = self.worker_ports.setdefault(node_id, free_port())
-        metrics_port = self.metrics_ports.setdefault(node_id, free_port())
-        self.workers[node_id] = self._spawn(
-            node_id,
-            ["-m", "roost.worker", "--node-id", node_id, "--host", "127.0.0.1", "--port", str(port)]
-            + ["--coordinator-host", "127.0.0.1", "--coordinator-port", str(self.port), "--metrics-port", str(metrics_port)]
-            + [*self._models(), *self.worker_args, *extra],
-        )
+        options = {"--node-id": node_id, "--coordinator-host": "127.0.0.1", "--coordinator-port": str(self.port)}
+        self.workers[node_id] = self._spawn(node_id, "roost.worker", port, options, (*self.worker_args, *extra))
         await_port(port, self.workers[node_id])
 
     def log(self, name: str) -> str:
@@ -116,7 +119,9 @@ class LocalCluster:
         with grpc.insecure_channel(f"127.0.0.1:{self.worker_ports[node_id]}") as channel:
             yield worker_pb2_grpc.WorkerStub(channel)
 
-    def generate(self, model: str, prompt: str = "Once upon a time", max_tokens: int = 4) -> tuple[scheduler_pb2.ScheduleResponse, worker_pb2.Completion]:
+    def generate(
+        self, model: str, prompt: str = "Once upon a time", max_tokens: int = 4
+    ) -> tuple[scheduler_pb2.ScheduleResponse, worker_pb2.Completion]:
         """Schedules and generates as any gRPC client would."""
         with self.scheduler() as stub:
             decision = stub.Schedule(scheduler_pb2.ScheduleRequest(model_required=model), timeout=5)
@@ -144,12 +149,14 @@ class LocalCluster:
                 process.kill()
                 process.wait(timeout=10)
 
-    def _models(self) -> list[str]:
-        return ["--models", str(self.models_file)] if self.models_file else []
-
-    def _spawn(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, module: str, port: int, options: Mapping[str, str], extra: Sequence[str]) -> subprocess.Popen[bytes]:
+        metrics_port = self.metrics_ports.setdefault(name, free_port())
+        options = {"--host": "127.0.0.1", "--port": str(port), "--metrics-port": str(metrics_port), **options}
+        if self.models_file is not None:
+            options["--models"] = str(self.models_file)
+        flags = [word for option in options.items() for word in option]
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=clean_environment())
+            return subprocess.Popen([sys.executable, "-m", module, *flags, *extra], stdout=log, stderr=log, env=clean_environment())
 
 
 def clean_environment() -> dict[str, str]:

@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from roost.client.cli.app import build_app
-from roost.cluster.errors import InvalidField, NoCapacity
 from typer.testing import CliRunner
 
+from roost.client.cli.app import build_app
+from roost.cluster.errors import InvalidField, NoCapacity
+
 if TYPE_CHECKING:
-    from conftest import Act, Outcome, StandInCluster
+    from client_peers import Act, Outcome, StandInCluster
 
     Roost = Callable[..., Awaitable[Outcome]]
 

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
+
 from roost.client import (
     Accepted,
     CallTimedOut,
@@ -38,7 +39,7 @@ from roost.cluster.worker_state import CacheResult, Liveness
 from roost.placement.decision import Action
 
 if TYPE_CHECKING:
-    from conftest import Act, StandInCluster
+    from client_peers import Act, StandInCluster
 
 
 def client_of(cluster: StandInCluster, timeout_s: float = 5.0) -> RoostClient:

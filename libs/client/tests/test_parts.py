@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+
 from roost.client.attempts import Attempts, Setback
 from roost.client.backoff import Backoff
 from roost.client.channels import ChannelCache

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Outcome
+    from client_peers import Outcome
 
     Roost = Callable[..., Awaitable[Outcome]]
 

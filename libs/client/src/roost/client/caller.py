@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import grpc
+
 from roost.client.channels import CannotConnect, ChannelCache, connect
 from roost.client.errors import CallTimedOut, ClusterUnreachable, Failure
 from roost.client.targets import Target, TargetOrder

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import grpc
+
 from roost.client.attempts import Attempts, Setback
 from roost.client.caller import CONNECT_TIMEOUT_S, has_details, is_transport_failure, why
 from roost.client.channels import CannotConnect, ChannelCache, connect

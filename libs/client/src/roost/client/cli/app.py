@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+
 from roost.client.cli import asking, operating, serving, traffic, up
 from roost.client.cli.exits import exit_codes_help
 

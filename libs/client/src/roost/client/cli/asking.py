@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Annotated
 
 import typer
+
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.json_views import cache_json, decision_json, generation_json
 from roost.client.cli.options import (

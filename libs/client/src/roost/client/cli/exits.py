@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 import grpc
+
 from roost.client.errors import ClusterUnreachable, NoWorkerTookIt
 from roost.cluster.errors import (
     CommandFailed,

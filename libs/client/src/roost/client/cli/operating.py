@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.live import Live
+
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.json_views import model_json, outcomes_json, state_json
 from roost.client.cli.options import DEFAULT_TARGETS, AsJson, Coordinators, LongTimeout, Model, Timeout, positive

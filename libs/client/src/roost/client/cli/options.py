@@ -6,6 +6,7 @@ import math
 from typing import Annotated
 
 import typer
+
 from roost.client.targets import DEFAULT_TARGET
 
 DEFAULT_TARGETS = [DEFAULT_TARGET]

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import grpc
 import typer
+
 from roost.client.cli.exits import ExitCode, exit_code_of
 from roost.client.errors import ClusterUnreachable, GenerationInterrupted
 from roost.cluster.errors import InvalidField, RoostError

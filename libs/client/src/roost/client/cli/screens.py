@@ -8,6 +8,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
 from roost.client.cli.tables import state_view, totals_line
 from roost.client.results import ClusterState
 

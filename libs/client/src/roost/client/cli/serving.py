@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import typer
+
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.running import say
 

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
+
 from roost.client.results import ClusterState, ModelSnapshot, WorkerSnapshot
 from roost.cluster.worker_state import CacheCounters, Liveness, Phase
 

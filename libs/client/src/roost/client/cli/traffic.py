@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
+
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.options import DEFAULT_TARGETS, AsJson, Coordinators, finite, positive
 from roost.client.cli.running import Json, print_json, run

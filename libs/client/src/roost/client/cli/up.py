@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from roost.client.cli.cluster_life import ClusterLife, UpOptions
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.options import finite, positive
