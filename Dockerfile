@@ -22,7 +22,7 @@ FROM python:3.13-slim-trixie AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY constraints.txt .
-RUN python -m venv tools && tools/bin/pip install --no-cache-dir --constraint constraints.txt "hatchling>=1.27" && \
+RUN python -m venv tools && tools/bin/pip install --no-cache-dir --constraint constraints.txt hatchling==1.33.0 && \
     python -m venv --without-pip /opt/roost
 # Third-party packages change rarely: this layer is built again only when their list or the pins change.
 COPY --from=closure /closure/requirements.txt .

@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 MEMBERS := libs/api libs/cluster libs/placement libs/service libs/client services/coordinator services/worker
-SOURCES := libs services tests bench scripts
+SOURCES := libs services deploy tests bench scripts
 WORKERS ?= 3
 MODEL ?= gemma-3-270m
 PROMPT ?= The capital of France is
 PYTEST_ARGS ?=
 UP_ARGS ?=
+SERVICES ?=
 
 .PHONY: help
 help: ## list the targets
@@ -66,8 +67,8 @@ docs: $(STAMP) ## write the generated tables of docs/ (settings, status codes) a
 	@$(BIN)/python scripts/generate_docs.py
 
 .PHONY: up
-up: ## the cluster in containers, with Prometheus and Grafana
-	docker compose up --build --detach --wait
+up: ## the cluster in containers, with Prometheus and Grafana (SERVICES=... for some of them)
+	docker compose up --build --detach --wait $(SERVICES)
 
 .PHONY: down
 down: ## stop the containers (the model volume stays)

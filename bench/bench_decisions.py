@@ -142,7 +142,7 @@ def results() -> Iterator[Result]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long a placement decision takes.")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     as_json = parser.parse_args().json
     measured: list[Result] = []
     table = Table(title=f"Placement decisions, {MODELS} models, Python {sys.version.split()[0]}")
@@ -160,7 +160,8 @@ def main() -> None:
             end_section=result.workers == SIZES[-1],
         )
     if as_json:
-        print(json.dumps({"models": MODELS, "results": [asdict(result) for result in measured]}, indent=2))
+        for result in measured:
+            print(json.dumps({"models": MODELS, **asdict(result)}))
     else:
         Console().print(table)
 

@@ -1,7 +1,7 @@
 """What a decision costs beside its RPC: Schedule against an echo on the same server. `python bench/bench_rpc.py [--json]`.
 
 A child process serves the coordinator's Scheduler, with a view of 100 reporting workers, and beside it an echo that reads the same request
-and answers with a ready-made response of the same size, through the same interceptors. This process calls both in short turns, so that
+and answers with a response of the same size, through the same interceptors. This process calls both in short turns, so that
 whatever else the machine does falls on both. A ratio is the median over the rounds of what Schedule reached in a turn divided by what the
 echo reached in the turn beside it. Server CPU is what the child itself measured for each call, the client's share left out.
 """
@@ -35,8 +35,6 @@ from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, CatalogueModel
 from roost.coordinator.central import Central
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.plane import CentralPlane
-from roost.coordinator.servicers.scheduler import SchedulerServicer
-from roost.coordinator.streams import StopSignal
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.decision import Decision
 from roost.placement.placer import Placer
@@ -45,7 +43,9 @@ from roost.service.channels import open_channel
 from roost.service.logs import configure, get_logger
 from roost.service.metrics import GrpcMetrics
 from roost.service.process import freeze_after_start
+from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.server import ServiceBinding, rpc_server
+from roost.service.streams import StopSignal
 from roost.v1 import scheduler_pb2
 from roost.v1.scheduler_pb2 import ScheduleRequest as Request
 from roost.v1.scheduler_pb2 import ScheduleResponse as Response
@@ -74,18 +74,22 @@ HEADINGS: Final = (
     "CPU µs: echo",
     "Schedule",
 )
-ANSWER: Final = Response(
-    worker_id="worker-42",
-    action=scheduler_pb2.ACTION_SERVE,
-    estimated_wait_time=0.25,
-    reason="worker-42 has model-07 ready, 1 ahead in queue",
-    worker_address="10.0.0.42:8001",
-    view_age_s=0.5,
-    decision_id="c18b0000000000-123456",
-    plane=scheduler_pb2.PLANE_CENTRAL,
-    request_id="r123456",
-    policy="weighted-score",
-)
+
+
+def answer(request_id: str) -> Response:
+    """As long as a real one."""
+    return Response(
+        worker_id="worker-42",
+        action=scheduler_pb2.ACTION_SERVE,
+        estimated_wait_time=0.25,
+        reason="worker-42 has model-07 ready, 1 ahead in queue",
+        worker_address="10.0.0.42:8001",
+        view_age_s=0.5,
+        decision_id="c18b0000000000-123456",
+        plane=scheduler_pb2.PLANE_CENTRAL,
+        request_id=request_id,
+        policy="weighted-score",
+    )
 
 
 # --- the child: one server, two services ----------------------------------------------------------
@@ -116,11 +120,12 @@ class Echo:
     """The cheapest handler there is."""
 
     async def echo(self, request: Request, context: Context) -> Response:
-        return ANSWER
+        return answer(request.request_id)
 
     async def echo_stream(self, requests: AsyncIterator[StreamRequest], context: Context) -> AsyncIterator[StreamResponse]:
         async for request in requests:
-            yield StreamResponse(request_id=request.request.request_id, response=ANSWER)
+            request_id = request.request.request_id
+            yield StreamResponse(request_id=request_id, response=answer(request_id))
 
     async def cpu(self, request: bytes, context: Context) -> bytes:
         """Nanoseconds of CPU this process has used."""
@@ -140,11 +145,11 @@ class TellingPlacer(Placer):
 
     def __init__(self, view: ClusterView, policy: str) -> None:
         super().__init__(view, policy, rng=random.Random(1), decider="c18b0000000000")
-        self.arrived: defaultdict[str, list[DecisionOutcome]] = defaultdict(list)
+        self.arrived: defaultdict[str, list[str]] = defaultdict(list)
 
     def decide(self, request: PlacementRequest, now: float) -> Decision:
         decision = super().decide(request, now)
-        self.arrived[decision.worker_id].append(DecisionOutcome(decision.decision_id, CacheResult.HIT))
+        self.arrived[decision.worker_id].append(decision.decision_id)
         return decision
 
 
@@ -159,7 +164,7 @@ async def serve(workers: int, policy: str) -> None:
         central, WorkerStreams("c"), clock=time.monotonic, metrics=CoordinatorMetrics(registry, policy), log=get_logger().bind()
     )
     reports = states(workers)
-    servicer = SchedulerServicer(plane, stop=StopSignal())
+    servicer = SchedulerServicer(plane, stop=StopSignal("the benchmark"), kind=scheduler_pb2.PLANE_CENTRAL)
     services = [
         ServiceBinding("roost.v1.Scheduler", lambda server: add_SchedulerServicer_to_server(servicer, server)),
         ServiceBinding(ECHO, Echo().add),
@@ -181,7 +186,8 @@ async def serve(workers: int, policy: str) -> None:
 async def keep_reporting(plane: CentralPlane, placer: TellingPlacer, states: list[WorkerState]) -> None:
     for sequence in itertools.count(2):
         for state in states:
-            outcomes = tuple(placer.arrived.pop(state.node_id, ()))[:MAX_OUTCOMES]
+            arrived = placer.arrived.pop(state.node_id, [])
+            outcomes = tuple(DecisionOutcome(decision_id, CacheResult.HIT) for decision_id in arrived[:MAX_OUTCOMES])
             plane.report(replace(state, sequence=sequence, outcomes=outcomes), is_streamed=True)
             await asyncio.sleep(REPORT_S / len(states))
 

@@ -128,7 +128,9 @@ class Stack:
     def streaming(self, *arguments: str) -> subprocess.Popen[str]:
         """The same, with its output to be read while it comes."""
         environment = {**self.environment, "ROOST_COORDINATOR": self.coordinator}
-        return subprocess.Popen([ROOST, *arguments], cwd=WORKSPACE, env=environment, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [ROOST, *arguments], cwd=WORKSPACE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def state(self) -> dict[str, object]:
         done = self.roost("state", "--json")

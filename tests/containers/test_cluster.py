@@ -65,11 +65,13 @@ def has_numbers(samples: list[Sample]) -> bool:
     return any(math.isfinite(sample.value) for sample in samples)
 
 
-def stops_cleanly(stack: Stack, service: str) -> None:
+def stops_cleanly(stack: Stack, *services: str) -> None:
+    """`docker compose stop` ends them by themselves: within the grace period, with exit code 0."""
     started = time.monotonic()
-    stack.compose("stop", service)
-    assert time.monotonic() - started < GRACE_S[service]
-    assert stack.inspect(service, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
+    stack.compose("stop", *services)
+    assert time.monotonic() - started < min(GRACE_S[service] for service in services)
+    for service in services:
+        assert stack.inspect(service, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false", service
 
 
 def test_everything_is_healthy_and_the_model_was_prepared_first(stack: Stack) -> None:
@@ -156,6 +158,15 @@ def test_alerts_are_evaluated_without_errors(stack: Stack) -> None:
     assert {rule["type"] for rule in rules} == {"alerting", "recording"}
 
 
+def test_alerts_are_about_metrics_that_exist(stack: Stack) -> None:
+    alerts = (WORKSPACE / "deploy/prometheus/rules/alerts.rules.yml").read_text()
+    asked = set(re.findall(r"\b(?:\w+:)?(roost_\w+)(?=[{\s)\[]|$)", "\n".join(re.findall(r"expr: (?:\|\n(?: {10}.*\n)+|.*)", alerts))))
+    names = stack.prometheus("label/__name__/values")
+    assert isinstance(names, list)
+    assert len(asked) >= 5
+    assert asked - {name.removesuffix("_bucket") for name in names} == set()
+
+
 @pytest.mark.parametrize("service", LONG_RUNNING)
 def test_a_container_cannot_write_to_its_own_files(stack: Stack, service: str) -> None:
     tried = run(
@@ -203,9 +214,26 @@ def test_a_restarted_coordinator_knows_its_workers_again(stack: Stack) -> None:
     assert generate(stack, MODEL).completion_tokens > 0
 
 
-@pytest.mark.parametrize("service", [*WORKERS, "coordinator"])
-def test_a_container_stops_within_its_grace_period_with_exit_code_0(stack: Stack, service: str) -> None:
-    stops_cleanly(stack, service)
+def test_stopping_workers_finish_what_they_run(stack: Stack) -> None:
+    with stack.streaming("generate", MODEL, "Once upon a time", "--max-tokens", "128", "--verbose") as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        assert command.stdout.read(8), "it runs"
+        stops_cleanly(stack, *WORKERS)
+        assert command.stdout.read()
+        explained = command.stderr.read()
+        assert command.wait() == 0, explained
+    assert ": 128 tokens" in explained
+    assert "attempt 2" not in explained, "the same worker finished it"
+
+
+def test_a_coordinator_without_workers_stops_cleanly_and_alerts_say_what_is_wrong(stack: Stack) -> None:
+    refused = stack.roost("generate", MODEL, "Is anyone there?")
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stderr
+    stops_cleanly(stack, "coordinator")
+    firing = 'ALERTS{alertname="RoostCoordinatorDown", alertstate="firing"}'
+    eventually(lambda: stack.query(firing) or None, deadline_s=SCRAPE_DEADLINE_S, what="the alert fires")
 
 
 def test_the_models_volume_outlives_its_containers(stack: Stack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from placement_cases import MODELS, Case, timings, worker
+
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, Phase, WorkerState
 from roost.placement.estimates import DEFAULT_LOAD_BANDWIDTH, DEFAULT_LOAD_TIME_S, DEFAULT_SERVICE_TIME_S
 
@@ -65,6 +66,9 @@ def test_slow_and_fast_models_count_by_what_is_there() -> None:
         pytest.param(worker("w", timings=TWO_SECONDS), [], 6.0, id="measured by that worker"),
         pytest.param(worker("w"), [worker("v", timings=timings(llama_7b=(0.0, 4.0)))], 4.0, id="measured by another"),
         pytest.param(worker("w"), [], MODELS[0].size_bytes / DEFAULT_LOAD_BANDWIDTH, id="by its size"),
+        pytest.param(
+            worker("w", catalogue=(CatalogueModel("llama-7b", "llamacpp", 253_000_000),)), [], 1.253, id="by its size, on a processor"
+        ),
         pytest.param(worker("w", loading={"llama-7b": 3.0}), [], 3.0, id="loading already"),
         pytest.param(worker("w", loading={"llama-7b": 0.0}, timings=TWO_SECONDS), [], 6.0, id="loading, nobody knows how long"),
         pytest.param(worker("w", timings=TWO_SECONDS, busy_slots=1, queue_depth=1), [], 6.0, id="the queue is served meanwhile"),

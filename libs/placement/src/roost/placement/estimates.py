@@ -20,6 +20,9 @@ DEFAULT_SERVICE_TIME_S = 2.0
 # Bytes a second from an NVMe disk to the device by an ordinary loader: 13.3 GB in 4.9 s (opt-6.7b as safetensors on two PCIe 4 disks,
 # ServerlessLLM's published benchmark).
 DEFAULT_LOAD_BANDWIDTH = 2.7e9
+# llama.cpp on a processor starts a child process first and then reads and repacks the weights: 1.2 s for 253 MB (Gemma 3 270M, two cores).
+LLAMACPP_START_S = 1.0
+LLAMACPP_LOAD_BANDWIDTH = 1.0e9
 # A model whose size nobody stated: what 13.5 GB, a 7B model in 16 bits, takes at that bandwidth.
 DEFAULT_LOAD_TIME_S = 5.0
 MAX_LEARNED_MODELS = 10_000  # names for which measurements of any worker are kept
@@ -95,6 +98,8 @@ class Estimates:
         known = (None if catalogue is None else catalogue.models.get(model)) or self._view.model(model)
         if known is None or (known.size_bytes == 0 and not known.engine):
             return DEFAULT_LOAD_TIME_S
+        if known.engine == "llamacpp":
+            return LLAMACPP_START_S + known.size_bytes / LLAMACPP_LOAD_BANDWIDTH
         return known.size_bytes / DEFAULT_LOAD_BANDWIDTH
 
 

@@ -94,6 +94,11 @@ class Placer:
         if is_lighter:
             self._fleet.recount(node_id)
 
+    def seen(self, node_id: str, made_before: float) -> None:
+        """A report that names no arrivals arrived, written late enough to count what was decided before then."""
+        if self._reservations.drop_made_before(node_id, made_before):
+            self._fleet.recount(node_id)
+
     def advance(self, now: float) -> None:
         """Drop the reservations that have reached the bound. `decide` and `settle` do so themselves."""
         for node_id in self._reservations.expire(now):

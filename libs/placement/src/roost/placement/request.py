@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from roost.cluster.errors import InvalidField
-from roost.cluster.names import check_model_name, check_priority, check_request_id
+from roost.cluster.names import MAX_MODEL_NAME, MAX_REQUEST_ID, PRIORITIES, check_model_name, check_priority, check_request_id
 
 MAX_EXCLUDED = 256  # a client that was refused this often has another problem
 
@@ -28,6 +28,20 @@ class PlacementRequest:
     may_queue: bool = False
 
     def __post_init__(self) -> None:
+        # One line that nearly every request passes: this is the hot path. What does not pass is looked at again, to name the field.
+        if (
+            len(self.request_id) <= MAX_REQUEST_ID
+            and 0 < len(self.model) <= MAX_MODEL_NAME
+            and self.model.isprintable()
+            and 0 <= self.priority < PRIORITIES
+            and self.prompt_tokens >= 0 <= self.max_tokens
+            and 0 <= self.deadline_s < math.inf
+            and len(self.excluded) <= MAX_EXCLUDED
+        ):
+            return
+        self._refuse()
+
+    def _refuse(self) -> None:
         check_request_id(self.request_id)
         check_model_name(self.model, "model_required")
         check_priority(self.priority)
