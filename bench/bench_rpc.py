@@ -364,9 +364,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     parser.add_argument("--workers", type=int, default=100, help="workers in the view (default 100)")
     parser.add_argument("--policy", default="weighted-score", help="placement policy (default weighted-score)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each (default 9)")
-    parser.add_argument("--turn", type=float, default=0.4, help="seconds of a unary turn (default 0.4)")
-    parser.add_argument("--messages", type=int, default=1500, help="messages of a streaming turn (default 1500)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default 7)")
+    parser.add_argument("--turn", type=float, default=0.3, help="seconds of a unary turn (default 0.3)")
+    parser.add_argument("--messages", type=int, default=1000, help="messages of a streaming turn (default 1000)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 
 import pytest
-from client_peers import Act, Outcome, StandInCluster
+from client_peers import NO_ENV, Outcome, Roost, StandInCluster
 
 
 @pytest.fixture
@@ -20,15 +21,8 @@ async def cluster() -> AsyncIterator[StandInCluster]:
 
 
 @pytest.fixture
-def act() -> type[Act]:
-    return Act
-
-
-@pytest.fixture
-def roost() -> Callable[..., object]:
-    """Runs the real command in a process of its own."""
-
-    async def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Outcome:
+def roost() -> Roost:
+    async def run(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] = NO_ENV) -> Outcome:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -37,7 +31,7 @@ def roost() -> Callable[..., object]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | (env or {}),
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **env},
         )
         out, err = await asyncio.wait_for(process.communicate(stdin), 30)
         return Outcome(process.returncode or 0, out.decode(), err.decode())

@@ -6,19 +6,13 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import pytest
+from client_peers import Act, Roost, StandInCluster
 from typer.testing import CliRunner
 
 from roost.client.cli.app import build_app
 from roost.cluster.errors import InvalidField, NoCapacity
-
-if TYPE_CHECKING:
-    from client_peers import Act, Outcome, StandInCluster
-
-    Roost = Callable[..., Awaitable[Outcome]]
 
 VERBS = ["up", "schedule", "generate", "state", "models", "load", "unload", "drain", "traffic"]
 
@@ -63,8 +57,8 @@ async def test_generate_reads_the_prompt_from_stdin_and_explains_on_stderr(clust
     assert "load 0.500 s" in timings
 
 
-async def test_generate_as_json_is_one_object(cluster: StandInCluster, act: type[Act], roost: Roost) -> None:
-    await cluster.add_worker("worker-1", act(refusal=NoCapacity("full", 0.1)))
+async def test_generate_as_json_is_one_object(cluster: StandInCluster, roost: Roost) -> None:
+    await cluster.add_worker("worker-1", Act(refusal=NoCapacity("full", 0.1)))
     await cluster.add_worker("worker-2")
     done = await roost("generate", "llama-7b", "Say hello", "--json", *at(cluster))
     view = json.loads(done.out)
@@ -77,10 +71,8 @@ async def test_generate_as_json_is_one_object(cluster: StandInCluster, act: type
     assert (view["finish_reason"], bool(view["request_id"])) == ("length", True)
 
 
-async def test_generate_that_is_interrupted_says_so_and_has_printed_what_came(
-    cluster: StandInCluster, act: type[Act], roost: Roost
-) -> None:
-    await cluster.add_worker("worker-1", act(breaks_after=2))
+async def test_generate_that_is_interrupted_says_so_and_has_printed_what_came(cluster: StandInCluster, roost: Roost) -> None:
+    await cluster.add_worker("worker-1", Act(breaks_after=2))
     done = await roost("generate", "llama-7b", "Say hello", *at(cluster))
     assert (done.code, done.out) == (1, "Hello,\n")
     assert done.err == "roost: worker-1 was lost after 2 tokens: Socket closed [GENERATION_INTERRUPTED]\n"
@@ -144,7 +136,7 @@ async def test_a_dead_cluster_is_one_line_and_exit_code_3(verb: str, roost: Roos
     assert "roost up" in done.err
 
 
-async def test_failures_have_their_exit_code_and_reason(cluster: StandInCluster, act: type[Act], roost: Roost) -> None:
+async def test_failures_have_their_exit_code_and_reason(cluster: StandInCluster, roost: Roost) -> None:
     unknown, invalid, none = await asyncio.gather(
         roost("schedule", "lama-7b", *at(cluster)),
         roost("schedule", "llama-7b", "--priority", "11", "--json", *at(cluster)),
@@ -158,7 +150,7 @@ async def test_failures_have_their_exit_code_and_reason(cluster: StandInCluster,
         "reason": "INVALID_FIELD", "field": "priority", "exit_code": 2, "message": "",
     }  # fmt: skip
     assert (none.code, "[NO_WORKERS]" in none.err) == (5, True)
-    await cluster.add_worker("worker-1", act(refusal=InvalidField("max_tokens", "must be at most 2048 (got 9000)")))
+    await cluster.add_worker("worker-1", Act(refusal=InvalidField("max_tokens", "must be at most 2048 (got 9000)")))
     refused = await roost("generate", "llama-7b", "Hi", "--max-tokens", "9000", *at(cluster))
     assert (refused.code, refused.err) == (2, "roost: max_tokens: must be at most 2048 (got 9000) [INVALID_FIELD]\n")
 
@@ -180,8 +172,8 @@ async def test_the_environment_names_several_targets(cluster: StandInCluster, ro
     assert [run.code for run in runs] == [0, 0, 0]
 
 
-async def test_a_reader_that_goes_away_is_quiet(cluster: StandInCluster, act: type[Act]) -> None:
-    await cluster.add_worker("worker-1", act(tokens=["line\n"] * 2000))
+async def test_a_reader_that_goes_away_is_quiet(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1", Act(tokens=["line\n"] * 2000))
     process = await asyncio.create_subprocess_shell(
         f"{sys.executable} -m roost.client.cli generate llama-7b go -c {cluster.scheduler.address} | head -n 1",
         stdout=asyncio.subprocess.PIPE,
@@ -205,8 +197,8 @@ async def test_traffic_counts_what_became_of_its_requests(cluster: StandInCluste
     assert 0 < view["ttft_p50_s"] <= view["ttft_p95_s"]
 
 
-async def test_ctrl_c_ends_a_generation_on_the_worker_too(cluster: StandInCluster, act: type[Act]) -> None:
-    worker = await cluster.add_worker("worker-1", act(hangs_after=1))
+async def test_ctrl_c_ends_a_generation_on_the_worker_too(cluster: StandInCluster) -> None:
+    worker = await cluster.add_worker("worker-1", Act(hangs_after=1))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "roost.client.cli", "generate", "llama-7b", "go", *at(cluster)),
         stdout=asyncio.subprocess.PIPE,
@@ -220,8 +212,8 @@ async def test_ctrl_c_ends_a_generation_on_the_worker_too(cluster: StandInCluste
     await asyncio.wait_for(worker.cancelled.wait(), 5)
 
 
-async def test_traffic_that_is_ended_shows_what_it_counted(cluster: StandInCluster, act: type[Act]) -> None:
-    worker = await cluster.add_worker("worker-1", act(hangs_after=1))
+async def test_traffic_that_is_ended_shows_what_it_counted(cluster: StandInCluster) -> None:
+    worker = await cluster.add_worker("worker-1", Act(hangs_after=1))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "roost.client.cli", "traffic", "--duration", "0", "--rate", "20", "--json", *at(cluster)),
         stdout=asyncio.subprocess.PIPE,

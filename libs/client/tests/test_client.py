@@ -6,9 +6,9 @@ import asyncio
 import random
 import socket
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 import pytest
+from client_peers import Act, StandInCluster
 
 from roost.client import (
     Accepted,
@@ -25,21 +25,21 @@ from roost.client import (
     Token,
     Usage,
 )
+from roost.client.requests import GenerateOptions
 from roost.cluster.errors import (
     EngineFailed,
     InvalidField,
     ModelLoadFailed,
     NoCapacity,
     NoWorkers,
+    RoostError,
     ServerStopping,
     UnknownModel,
     WorkerDraining,
 )
 from roost.cluster.worker_state import CacheResult, Liveness
 from roost.placement.decision import Action
-
-if TYPE_CHECKING:
-    from client_peers import Act, StandInCluster
+from roost.v1 import coordinator_pb2
 
 
 def client_of(cluster: StandInCluster, timeout_s: float = 5.0) -> RoostClient:
@@ -77,7 +77,7 @@ async def test_a_generation_is_scheduled_accepted_numbered_and_completed(cluster
         events = [event async for event in client.generate("llama-7b", "Say hello", max_tokens=3, seed=0)]
     assert [type(event) for event in events] == [Scheduled, Accepted, Token, Token, Token, Completed]
     assert [event.text for event in events if isinstance(event, Token)] == ["Hello", ",", " world"]
-    assert events[1] == Accepted(events[1].request_id, "worker-1", CacheResult.HIT, 2)
+    assert events[1] == Accepted(cluster.scheduler.requests[0].request_id, "worker-1", CacheResult.HIT, 2)
 
 
 async def test_the_worker_is_told_the_decision_and_the_options(cluster: StandInCluster) -> None:
@@ -104,23 +104,23 @@ async def test_a_whole_generation_says_how_it_came_about(cluster: StandInCluster
 @pytest.mark.parametrize(
     "trouble",
     [
-        {"refusal": WorkerDraining("worker-1")},
-        {"refusal": NoCapacity("the queue of worker-1 is full", 30.0)},
-        {"refusal": EngineFailed("llama-7b", "the child died")},
-        {"breaks_after": 0},
-        {"tokens": (), "ends_without_completion": True},
-        {"first_index": 5},
+        Act(refusal=WorkerDraining("worker-1")),
+        Act(refusal=NoCapacity("the queue of worker-1 is full", 30.0)),
+        Act(refusal=EngineFailed("llama-7b", "the child died")),
+        Act(breaks_at_once=True),
+        Act(breaks_after=0),
+        Act(tokens=(), ends_without_completion=True),
+        Act(first_index=5),
     ],
-    ids=["draining", "full", "engine failed", "broken off", "ended without a completion", "gap in the tokens"],
+    ids=["draining", "full", "engine failed", "unavailable", "broken off", "ended without a completion", "gap in the tokens"],
 )
-async def test_a_worker_that_fails_before_the_first_token_is_left_out(
-    cluster: StandInCluster, act: type[Act], trouble: dict[str, object]
-) -> None:
-    await cluster.add_worker("worker-1", act(**trouble))
+async def test_a_worker_that_fails_before_the_first_token_is_left_out(cluster: StandInCluster, trouble: Act) -> None:
+    first = await cluster.add_worker("worker-1", trouble)
     await cluster.add_worker("worker-2")
     async with client_of(cluster) as client:
         generation = await client.generate_text("llama-7b", "Say hello", request_id="r1")
     assert (generation.text, generation.worker_id, generation.attempts) == ("Hello, world", "worker-2", 2)
+    assert len(first.requests) == 1
     assert [(request.request_id, list(request.excluded_workers)) for request in cluster.scheduler.requests] == [
         ("r1", []),
         ("r1", ["worker-1"]),
@@ -139,8 +139,8 @@ async def test_a_worker_that_cannot_be_reached_is_left_out(cluster: StandInClust
     assert scheduled[2].previous == "worker-0: it gave no address to call"
 
 
-async def test_a_worker_that_is_killed_before_the_first_token_is_left_out(cluster: StandInCluster, act: type[Act]) -> None:
-    await cluster.add_worker("worker-1", act(hangs_after=0))
+async def test_a_worker_that_is_killed_before_the_first_token_is_left_out(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1", Act(hangs_after=0))
     await cluster.add_worker("worker-2")
     async with client_of(cluster) as client, aclosing(client.generate("llama-7b", "Say hello")) as events:
         names = []
@@ -152,8 +152,8 @@ async def test_a_worker_that_is_killed_before_the_first_token_is_left_out(cluste
     assert names == ["worker-1", "worker-2"]
 
 
-async def test_a_loss_after_the_first_token_carries_the_text_so_far(cluster: StandInCluster, act: type[Act]) -> None:
-    await cluster.add_worker("worker-1", act(breaks_after=2))
+async def test_a_loss_after_the_first_token_carries_the_text_so_far(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1", Act(breaks_after=2))
     await cluster.add_worker("worker-2")
     async with client_of(cluster) as client:
         with pytest.raises(GenerationInterrupted, match="worker-1 was lost after 2 tokens") as caught:
@@ -167,8 +167,8 @@ async def test_a_loss_after_the_first_token_carries_the_text_so_far(cluster: Sta
     [InvalidField("max_tokens", "is too large"), UnknownModel("x"), ModelLoadFailed("x", "the file is corrupt")],
     ids=["invalid", "unknown", "cannot be loaded"],
 )
-async def test_what_another_worker_would_refuse_too_is_not_tried_again(cluster: StandInCluster, act: type[Act], refusal: Exception) -> None:
-    await cluster.add_worker("worker-1", act(refusal=refusal))
+async def test_what_another_worker_would_refuse_too_is_not_tried_again(cluster: StandInCluster, refusal: RoostError) -> None:
+    await cluster.add_worker("worker-1", Act(refusal=refusal))
     await cluster.add_worker("worker-2")
     async with client_of(cluster) as client:
         with pytest.raises(type(refusal), match=str(refusal)):
@@ -176,19 +176,19 @@ async def test_what_another_worker_would_refuse_too_is_not_tried_again(cluster: 
     assert len(cluster.scheduler.requests) == 1
 
 
-async def test_a_worker_that_was_only_busy_is_asked_again_when_nobody_is_left(cluster: StandInCluster, act: type[Act]) -> None:
-    busy = act(refusal=NoCapacity("the queue is full", 0.05))
-    await cluster.add_worker("worker-1", busy, act())
-    await cluster.add_worker("worker-2", act(refusal=WorkerDraining("worker-2")))
+async def test_a_worker_that_was_only_busy_is_asked_again_when_nobody_is_left(cluster: StandInCluster) -> None:
+    busy = Act(refusal=NoCapacity("the queue is full", 0.05))
+    await cluster.add_worker("worker-1", busy, Act())
+    await cluster.add_worker("worker-2", Act(refusal=WorkerDraining("worker-2")))
     async with client_of(cluster) as client:
         generation = await client.generate_text("llama-7b", "Say hello")
     assert (generation.worker_id, generation.attempts) == ("worker-1", 3)
     assert [sorted(request.excluded_workers) for request in cluster.scheduler.requests] == [[], ["worker-1"], ["worker-1", "worker-2"], []]
 
 
-async def test_attempts_are_bounded_and_every_failure_is_named(cluster: StandInCluster, act: type[Act]) -> None:
+async def test_attempts_are_bounded_and_every_failure_is_named(cluster: StandInCluster) -> None:
     for number in range(1, 6):
-        await cluster.add_worker(f"worker-{number}", act(refusal=WorkerDraining(f"worker-{number}")))
+        await cluster.add_worker(f"worker-{number}", Act(refusal=WorkerDraining(f"worker-{number}")))
     async with client_of(cluster) as client:
         with pytest.raises(NoWorkerTookIt, match="gave up after 2 attempts") as caught:
             await client.generate_text("llama-7b", "Say hello", max_attempts=2)
@@ -211,8 +211,8 @@ async def test_a_scheduler_that_never_has_a_worker_is_an_error_of_its_own_words(
             await client.generate_text("llama-7b", "Say hello", max_attempts=2)
 
 
-async def test_leaving_the_loop_cancels_the_call(cluster: StandInCluster, act: type[Act]) -> None:
-    worker = await cluster.add_worker("worker-1", act(hangs_after=1))
+async def test_leaving_the_loop_cancels_the_call(cluster: StandInCluster) -> None:
+    worker = await cluster.add_worker("worker-1", Act(hangs_after=1))
     async with client_of(cluster) as client:
         async for event in client.generate("llama-7b", "Say hello"):
             if isinstance(event, Token):
@@ -220,8 +220,8 @@ async def test_leaving_the_loop_cancels_the_call(cluster: StandInCluster, act: t
         await asyncio.wait_for(worker.cancelled.wait(), 5)
 
 
-async def test_cancelling_the_task_cancels_the_call(cluster: StandInCluster, act: type[Act]) -> None:
-    worker = await cluster.add_worker("worker-1", act(hangs_after=1))
+async def test_cancelling_the_task_cancels_the_call(cluster: StandInCluster) -> None:
+    worker = await cluster.add_worker("worker-1", Act(hangs_after=1))
     async with client_of(cluster) as client:
         seen = asyncio.Event()
 
@@ -238,8 +238,8 @@ async def test_cancelling_the_task_cancels_the_call(cluster: StandInCluster, act
             await task
 
 
-async def test_a_generation_has_a_deadline(cluster: StandInCluster, act: type[Act]) -> None:
-    await cluster.add_worker("worker-1", act(hangs_after=0))
+async def test_a_generation_has_a_deadline(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1", Act(hangs_after=0))
     async with client_of(cluster) as client:
         with pytest.raises(CallTimedOut, match=r"did not end within 0\.2 s"):
             await client.generate_text("llama-7b", "Say hello", timeout_s=0.2)
@@ -252,8 +252,8 @@ async def test_the_deadline_of_a_generation_covers_its_scheduling(cluster: Stand
             await client.generate_text("llama-7b", "Say hello", timeout_s=0.2)
 
 
-async def test_a_deadline_after_the_first_token_carries_the_text(cluster: StandInCluster, act: type[Act]) -> None:
-    await cluster.add_worker("worker-1", act(hangs_after=1))
+async def test_a_deadline_after_the_first_token_carries_the_text(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1", Act(hangs_after=1))
     async with client_of(cluster) as client:
         with pytest.raises(GenerationInterrupted, match="did not answer in time") as caught:
             await client.generate_text("llama-7b", "Say hello", timeout_s=0.5)
@@ -352,25 +352,27 @@ async def test_an_operator_loads_unloads_and_drains(cluster: StandInCluster) -> 
     assert [(outcome.worker_id, outcome.elapsed_s) for outcome in loaded] == [("worker-1", 1.5)]
     assert unloaded == ()
     assert unfinished == 3
-    load, _, drain = cluster.scheduler.operations
-    assert (load.worker_id, load.pin, drain.resume) == ("worker-1", True, True)
+    assert cluster.scheduler.operations == [
+        coordinator_pb2.LoadModelRequest(model="llama-7b", worker_id="worker-1", pin=True),
+        coordinator_pb2.UnloadModelRequest(model="llama-7b"),
+        coordinator_pb2.DrainWorkerRequest(worker_id="worker-1", resume=True),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("prompt", "options", "field"),
     [
-        ({"prompt": ""}, "prompt"),
-        ({"prompt": "x" * (8 * 1024 * 1024 + 1)}, "prompt"),
-        ({"prompt": "\udc80"}, "prompt"),
-        ({"max_tokens": -1}, "max_tokens"),
-        ({"max_tokens": 2**40}, "max_tokens"),
-        ({"seed": -1}, "seed"),
-        ({"stop": ["\udc80"]}, "request"),
-        ({"max_attempts": 0}, "max_attempts"),
+        ("", {}, "prompt"),
+        ("x" * (8 * 1024 * 1024 + 1), {}, "prompt"),
+        ("\udc80", {}, "prompt"),
+        ("Hi", {"max_tokens": -1}, "max_tokens"),
+        ("Hi", {"max_tokens": 2**40}, "max_tokens"),
+        ("Hi", {"seed": -1}, "seed"),
+        ("Hi", {"stop": ["\udc80"]}, "request"),
+        ("Hi", {"max_attempts": 0}, "max_attempts"),
     ],
 )
-async def test_a_value_that_cannot_be_sent_is_named(options: dict[str, object], field: str, dead_address: str) -> None:
-    prompt = options.pop("prompt", "Say hello")
+async def test_a_value_that_cannot_be_sent_is_named(prompt: str, options: GenerateOptions, field: str, dead_address: str) -> None:
     async with RoostClient(dead_address) as client:
         with pytest.raises(InvalidField) as caught:
             await client.generate_text("llama-7b", prompt, **options)

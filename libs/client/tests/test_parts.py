@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ipaddress
 import random
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -17,15 +19,18 @@ from rich.console import Console
 from roost.client.attempts import Attempts, Setback
 from roost.client.backoff import Backoff
 from roost.client.channels import ChannelCache
+from roost.client.cli.cluster_life import example_model
 from roost.client.cli.exits import ExitCode, exit_code_of
 from roost.client.cli.screens import PlainScreen
 from roost.client.cli.tables import size_text
 from roost.client.errors import ClusterUnreachable, Failure
+from roost.client.local.outward import advertised_host
 from roost.client.local.plan import ClusterOptions, plan_cluster
-from roost.client.results import ClusterState, Plane
+from roost.client.results import ClusterState, ModelSnapshot, Plane
 from roost.client.targets import Target, TargetOrder, parse_target, parse_targets
 from roost.client.traffic import Popularity, TrafficCounts, next_arrival_s
-from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, UnknownModel
+from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, RoostError, UnknownModel
+from roost.cluster.worker_state import CatalogueModel
 from roost.service.errors import RemoteError
 
 # --- targets --------------------------------------------------------------------------------------
@@ -180,16 +185,39 @@ def test_a_worker_is_told_where_the_coordinator_is_and_what_it_may_use() -> None
         memory="300MB",
         slots=2,
         models="/m.toml",
+        advertised_host="here.example",
     )
     words = " ".join(plan_cluster(options)[1].arguments)
     for part in ("--node-id worker-1", "--host 0.0.0.0 --port 8001", "--coordinator-host 127.0.0.1 --coordinator-port 9000",
-                 "--memory 300MB", "--slots 2", "--models /m.toml", "--metrics-port 0"):  # fmt: skip
+                 "--advertise here.example", "--memory 300MB", "--slots 2", "--models /m.toml", "--metrics-port 0"):  # fmt: skip
         assert part in words
 
 
 def test_two_processes_never_share_a_port() -> None:
     with pytest.raises(InvalidField, match="worker-1 the port 9000, which coordinator has already"):
         plan_cluster(ClusterOptions(workers=1, host="127.0.0.1", coordinator_port=9000, base_worker_port=8999, metrics_port=None))
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted", "advertised"),
+    [("127.0.0.1", "", "127.0.0.1"), ("box.example", "", "box.example"), ("0.0.0.0", "box.example", "box.example"), ("::1", "", "::1")],
+)
+def test_workers_are_called_by_what_was_wanted_or_where_they_listen(host: str, wanted: str, advertised: str) -> None:
+    assert advertised_host(host, wanted) == advertised
+
+
+@pytest.mark.parametrize(("host", "version"), [("0.0.0.0", 4), ("::", 6)])
+def test_workers_that_listen_everywhere_are_called_by_an_address_of_this_machine(host: str, version: int) -> None:
+    address = ipaddress.ip_address(advertised_host(host))
+    assert (address.version, address.is_unspecified) == (version, False)
+
+
+def test_the_example_is_a_model_that_really_generates() -> None:
+    models = [
+        ModelSnapshot(CatalogueModel(name, engine="x", size_bytes=1, is_simulated=name != "real"), (), ()) for name in ("made-up", "real")
+    ]
+    assert example_model(replace(state_with(1), models=tuple(models))) == "real"
+    assert example_model(state_with(1)) == "MODEL"
 
 
 # --- the rest -------------------------------------------------------------------------------------
@@ -208,7 +236,7 @@ def test_two_processes_never_share_a_port() -> None:
         (RemoteError(grpc.StatusCode.INTERNAL, "x"), ExitCode.FAILED),
     ],
 )
-def test_every_error_has_its_exit_code(error: Exception, code: ExitCode) -> None:
+def test_every_error_has_its_exit_code(error: RoostError, code: ExitCode) -> None:
     assert exit_code_of(error) is code
 
 

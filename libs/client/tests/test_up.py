@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from client_peers import Outcome
-
-    Roost = Callable[..., Awaitable[Outcome]]
+    from client_peers import Roost
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +108,19 @@ async def test_a_cluster_starts_answers_and_sums_up(roost: Roost, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["coordinator.log", "worker-1.log", "worker-2.log"]
     assert "COLD_START" in done.err
     assert not processes_of(base)
+
+
+async def test_workers_are_called_by_the_advertised_name_and_the_first_request_is_short(roost: Roost) -> None:
+    base = free_base()
+    done = await roost(
+        *("up", "--workers", "1", "--duration", "0.1", *ports(base), "--memory", "20GB", "--host", "0.0.0.0", "--advertise", "localhost"),
+        *("--model", "opt-1.3b", "--json"),
+    )
+    assert done.code == 0, done.err
+    view = json.loads(done.out)
+    assert [worker["address"] for worker in view["state"]["workers"]] == [f"localhost:{base + 1}"]
+    assert f"Other machines call it at localhost:{base};" in done.err
+    assert len(view["first_request"]["tokens"]) == 32
 
 
 async def test_ctrl_c_stops_everything_within_five_seconds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from roost.cluster.catalogue import Catalogue, CatalogueError, ModelSpec, default_catalogue_text, parse_catalogue
 from roost.cluster.errors import InvalidField, UnknownModel
 from roost.cluster.toml_lines import TomlLines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from roost.cluster.errors import InvalidField
 from roost.cluster.sizes import MAX_SIZE_BYTES, format_size, parse_size
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.cluster.errors import NoCapacity, UnknownModel, UnknownWorker
 from roost.cluster.view import Applied, ClusterView, LivenessChange, WorkerEntry
 from roost.cluster.worker_state import CacheCounters, CatalogueModel, Liveness, ModelStatus, Phase, WorkerState

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_cases import Case, idle_workers, worker
+
 from roost.cluster.worker_state import CatalogueModel
 
 NAMES = [f"model-{number}" for number in range(200)]

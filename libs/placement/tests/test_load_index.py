@@ -8,6 +8,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_cases import worker
+
 from roost.cluster.view import ClusterView
 from roost.placement.candidate import Candidate
 from roost.placement.load_index import LoadIndex, lightest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from placement_cases import Case, idle_workers, worker
+
 from roost.placement.decision import Action
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from placement_cases import GB, MODELS, Case, idle_workers, timings, worker
+
 from roost.cluster.errors import DeadlineImpossible, ModelTooLarge, NoWorkers, UnknownModel
 from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.decision import Action
@@ -198,10 +199,11 @@ def test_what_a_report_shows_is_not_counted_twice() -> None:
 
 
 def test_an_outcome_from_another_worker_than_the_chosen_one_frees_the_chosen_one() -> None:
-    case = case_of(worker("w", "llama-7b"), worker("idle"))
-    decision = case.decide()
-    case.placer.settle("idle", [outcome(decision.decision_id)], 0.1)
-    assert case.placer.reserved("w") == 0
+    case = case_of(*idle_workers(2, "llama-7b"))
+    sent = [case.decide(excluded=["worker-1"]) for _ in range(6)]
+    case.placer.settle("worker-1", [outcome(decision.decision_id) for decision in sent], 0.1)
+    assert case.placer.reserved("worker-0") == 0
+    assert case.burst(10) == {"worker-0": 5, "worker-1": 5}
 
 
 # --- statistics -----------------------------------------------------------------------------------

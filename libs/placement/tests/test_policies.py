@@ -6,6 +6,7 @@ import random
 
 import pytest
 from placement_cases import GB, Case, idle_workers, worker
+
 from roost.cluster.errors import InvalidField, NoWorkers
 from roost.cluster.view import ClusterView
 from roost.placement.placer import Placer

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
 from roost.cluster.errors import InvalidField, NoCapacity
 from roost.placement.queue import PriorityQueue, Ticket
 

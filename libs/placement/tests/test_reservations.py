@@ -6,6 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.decision import Action
 from roost.placement.reservations import Reservation, Reservations

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_cases import Case, idle_workers, worker
+
 from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.decision import Action
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry
+
 from roost.service.channels import open_channel
 from roost.service.metrics import GrpcMetrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server

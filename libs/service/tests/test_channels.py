@@ -6,6 +6,7 @@ from typing import TypeAlias
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry
+
 from roost.service.channels import RETRIES, open_channel
 from roost.service.metrics import GrpcMetrics
 from roost.service.server import rpc_server
@@ -27,14 +28,14 @@ class Failing:
         await context.abort(self.code, "as asked")
 
 
-async def calls_made(code: grpc.StatusCode) -> int:
+async def calls_made(code: grpc.StatusCode, *, has_retries: bool = True) -> int:
     failing = Failing(code)
     server = grpc.aio.server()
     handler: Handler = grpc.unary_unary_rpc_method_handler(failing.call)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Failing", {"Call": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with open_channel(f"127.0.0.1:{port}") as channel:
+    async with open_channel(f"127.0.0.1:{port}", has_retries=has_retries) as channel:
         call: Raw = channel.unary_unary("/test.Failing/Call")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"", timeout=20)
@@ -45,6 +46,10 @@ async def calls_made(code: grpc.StatusCode) -> int:
 
 async def test_unavailable_is_tried_again_four_times() -> None:
     assert await calls_made(grpc.StatusCode.UNAVAILABLE) == 1 + RETRIES
+
+
+async def test_a_channel_without_retries_says_at_once_that_the_server_is_unavailable() -> None:
+    assert await calls_made(grpc.StatusCode.UNAVAILABLE, has_retries=False) == 1
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED])

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.cluster.errors import InvalidField
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import (

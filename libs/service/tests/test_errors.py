@@ -5,6 +5,7 @@ import inspect
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+
 from roost.cluster import errors
 from roost.cluster.errors import CommandFailed, InvalidField, NoCapacity, NoWorkers, RoostError, UnknownModel
 from roost.service.errors import (

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
+
 from roost.service.healthcheck import check_health, main
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

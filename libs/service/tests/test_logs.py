@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+
 from roost.service import logs
 from roost.service.log_sink import MAX_WAITING_LINES, LogSink
 

@@ -6,6 +6,7 @@ import urllib.request
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
+
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.startup import PortTaken
 

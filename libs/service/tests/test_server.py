@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
+
 from roost.cluster.errors import InvalidField, NoWorkers, UnknownModel
 from roost.service.channels import open_channel
 from roost.service.errors import from_rpc_error
@@ -335,3 +336,33 @@ async def test_a_stopping_server_ends_the_calls_that_are_left(serve: Serve) -> N
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
     assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+class Flooding(Answering):
+    """Answers as fast as it can, so that a write is under way when the peer goes."""
+
+    async def WatchClusterState(
+        self, request: scheduler_pb2.WatchClusterStateRequest, context: Context
+    ) -> AsyncIterator[scheduler_pb2.WatchClusterStateResponse]:
+        try:
+            while True:
+                yield scheduler_pb2.WatchClusterStateResponse()
+        finally:
+            self.closed.set()
+
+
+async def test_a_peer_that_goes_while_it_is_answered_is_no_error(
+    serve: Serve, registry: CollectorRegistry, capfd: pytest.CaptureFixture[str]
+) -> None:
+    servicers = [Flooding() for _ in range(5)]
+    for servicer in servicers:
+        async with serve(servicer) as (_, server):
+            channel = open_channel(f"127.0.0.1:{server.port}")
+            call = SchedulerStub(channel).WatchClusterState(scheduler_pb2.WatchClusterStateRequest())
+            for _ in range(20):
+                await call.read()
+            await channel.close()
+            async with asyncio.timeout(5):
+                await servicer.closed.wait()
+    assert handled(registry, "WatchClusterState", "CANCELLED") == len(servicers)
+    assert "Traceback" not in "".join(capfd.readouterr())

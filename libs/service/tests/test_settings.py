@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import SettingsConfigDict
+
 from roost.cluster.sizes import parse_size
 from roost.service.settings import BadSettings, ServiceSettings, command_line, parse_settings, read_settings, settings_table
 

@@ -6,6 +6,7 @@ import random
 from types import MappingProxyType
 
 import pytest
+
 from roost.cluster.errors import NoWorkers, UnknownModel
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome, Liveness, ModelStatus, Phase, WorkerState

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 import grpc
 import pytest
 from coordinator_peers import DEADLINE_S, Cluster, Refused, catalogue, refusal, report, running_cluster
+
 from roost.v1 import coordinator_pb2
 
 Code = grpc.StatusCode

@@ -6,6 +6,7 @@ import random
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+
 from roost.cluster.errors import InvalidField, UnknownModel, WorkerUnreachable
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import ModelStatus, Phase, WorkerState

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from roost.coordinator.settings import CoordinatorSettings
 from roost.service.settings import BadSettings, parse_settings
 from roost.v1 import coordinator_pb2, coordinator_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc, state_pb2

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from coordinator_peers import DEADLINE_S, Cluster, refusal, running_cluster
 from grpc import aio
+
 from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2
 
 StreamCall = aio.StreamStreamCall[scheduler_pb2.ScheduleStreamRequest, scheduler_pb2.ScheduleStreamResponse]

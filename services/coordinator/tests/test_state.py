@@ -7,6 +7,7 @@ import asyncio
 import grpc
 import pytest
 from coordinator_peers import DEADLINE_S, liveness, refusal, report, running_cluster
+
 from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 from coordinator_peers import DEADLINE_S, Refused, ended_with, liveness, refusal, report, running_cluster
+
 from roost.v1 import coordinator_pb2
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from types import MappingProxyType
 
 import pytest
+
 from roost.cluster.errors import InvalidField, ModelTooLarge, NoWorkers, UnknownModel, UnknownWorker
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, Phase, WorkerState

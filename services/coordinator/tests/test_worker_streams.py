@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from roost.cluster.errors import NoCapacity, ServerStopping, WorkerSuperseded, WorkerUnreachable
 from roost.coordinator.commands import CommandResult, Drain, LoadModel
 from roost.coordinator.worker_streams import MAX_COMMANDS, WorkerStream, WorkerStreams

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.v1 import worker_pb2
 from roost.worker.codec import generation_request_from_wire, generation_request_to_wire
 from roost.worker.generation import GenerationRequest
@@ -26,6 +27,7 @@ requests = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(requests)
 def test_a_request_is_the_same_after_the_wire(request: GenerationRequest) -> None:
     wire = worker_pb2.GenerateRequest.FromString(generation_request_to_wire(request).SerializeToString())

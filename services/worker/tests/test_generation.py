@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import InvalidField
 from roost.worker.generation import GenerationRequest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from prometheus_client import CollectorRegistry, generate_latest
+
 from roost.cluster.worker_state import CacheResult, GpuSource, ModelStatus, Phase, WorkerState
 from roost.worker.metrics import MAX_MODEL_LABELS, WorkerMetrics
 
@@ -43,6 +44,7 @@ roost_requests_total{model="a",result="ok"} 1.0
 roost_requests_total{model="a",result="refused"} 1.0
 roost_resident_models{phase="loading"} 0.0
 roost_resident_models{phase="ready"} 1.0
+roost_sidecar_connected 0.0
 roost_slots 2.0
 roost_time_to_first_token_seconds_count{cache="hit",model="a"} 1.0
 roost_time_to_first_token_seconds_sum{cache="hit",model="a"} 0.5
@@ -84,7 +86,7 @@ def test_the_exposition_is_what_dashboards_rely_on() -> None:
     for ended in ("ok", "cancelled", "failed"):
         metrics.request_ended("a", ended, 2.0)
     metrics.refused("a")
-    metrics.connected(is_connected=True)
+    metrics.connected("coordinator", is_connected=True)
     metrics.show(state())
     assert exposition(registry) == GOLDEN
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, ModelTooLarge, NoCapacity
 from roost.cluster.worker_state import CacheResult
 from roost.worker.model_cache import ModelCache

@@ -7,6 +7,7 @@ from collections import Counter
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, NoCapacity
 from roost.worker.model_cache import ModelCache
 from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad

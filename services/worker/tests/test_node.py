@@ -13,12 +13,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tiny_coordinator import TinyCoordinator, listening
+
 from roost.cluster.errors import InvalidField, ModelTooLarge, RoostError, UnknownModel, WorkerUnreachable
 from roost.cluster.worker_state import CacheResult
 from roost.service.errors import RemoteError
 from roost.v1 import worker_pb2, worker_pb2_grpc
 from roost.worker import Action, NodeCannotStart, WorkerNode
-from tiny_coordinator import TinyCoordinator, listening
 
 MODELS = """
 [models.a]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, DecisionOutcome
 from roost.worker.outcomes import UNSURE_S, Outcomes
 
@@ -49,6 +50,7 @@ def test_with_too_many_unsent_the_oldest_go_and_are_counted() -> None:
     assert (len(outcomes.unsent()), outcomes.dropped) == (MAX_OUTCOMES, 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["arrive", "send", "lose"]), max_size=60))
 def test_while_streams_break_no_outcome_is_lost_and_order_is_kept(steps: list[str]) -> None:
     outcomes, made, heard = Outcomes(), 0, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from roost.worker.pace import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, SMALLEST_GAP_S, Backoff, ReportPace
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from local_cluster import await_port, clean_environment, free_port
+
 from roost.v1 import worker_pb2, worker_pb2_grpc
 
 pytestmark = pytest.mark.slow

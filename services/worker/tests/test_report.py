@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from pynvml import NVMLError
+from steered_engine import catalogue_of
+from worker_world import World, generate, world
+
 from roost.cluster.worker_state import GpuSource, Phase
 from roost.worker.gpu import GpuMeter
 from roost.worker.report import Clocks, Reporter
-from steered_engine import catalogue_of
-from worker_world import World, generate, world
 
 
 def reporter_of(here: World) -> Reporter:

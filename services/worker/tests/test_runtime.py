@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from steered_engine import TOO_LONG, catalogue_of
+from worker_world import DEADLINE_S, generate, world
+
 from roost.cluster.errors import (
     EngineFailed,
     InvalidField,
@@ -17,8 +20,6 @@ from roost.cluster.errors import (
 )
 from roost.cluster.worker_state import CacheResult
 from roost.worker.engines.interface import FinishReason
-from steered_engine import TOO_LONG, catalogue_of
-from worker_world import DEADLINE_S, generate, world
 
 
 async def test_a_request_is_accepted_then_gets_numbered_tokens_then_its_completion() -> None:
@@ -211,6 +212,7 @@ async def test_a_prompt_that_the_engine_refuses_hurts_nobody_else() -> None:
             await generate(here.runtime, prompt=TOO_LONG).completed()
         await generate(here.runtime).completed()
         assert (here.engine.loads["a"], here.runtime.slots.unfinished) == (1, 0)
+        assert here.count("roost_requests_total", model="a", result="refused") == 1
 
 
 async def test_a_failed_load_fails_all_who_wait_and_the_next_request_tries_again() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from steered_engine import SteeredEngine
+from worker_world import DEADLINE_S, serving, settings_for
+
 from roost.cluster.errors import NoCapacity
 from roost.service.errors import from_rpc_error
 from roost.v1 import state_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.app import RunningWorker
-from steered_engine import SteeredEngine
-from worker_world import DEADLINE_S, serving, settings_for
 
 MODELS = "".join(
     f'[models.{name}]\nengine = "simulated"\nsource = "published"\nsize = "{size}MB"\n'

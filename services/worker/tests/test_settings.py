@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from roost.service.settings import BadSettings, command_line, parse_settings, settings_table
 from roost.worker.machine import machine_memory_bytes
 from roost.worker.settings import WorkerSettings

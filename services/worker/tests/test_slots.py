@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from roost.cluster.errors import NoCapacity
 from roost.cluster.worker_state import CacheResult
 from roost.worker.residency import Lease, Residency, Stage
@@ -91,6 +92,7 @@ def test_leaving_frees_the_place_wherever_the_job_was() -> None:
     assert (slots.busy, slots.queue_depth, slots.running("a"), slots.queued("a")) == (0, 0, 0, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("ab"), st.booleans()), max_size=40))
 def test_every_admitted_job_runs_once_or_leaves(arrivals: list[tuple[int, str, bool]]) -> None:
     slots = Slots(3, queue_capacity=64, aging_s=5.0)

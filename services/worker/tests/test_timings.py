@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from roost.worker.timings import MAX_TIMED_MODELS, SOONEST_READY_S, UNMEASURED_SERVICE_S, LearnedTimes
 
 

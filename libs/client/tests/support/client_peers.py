@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Never
+from types import MappingProxyType
+from typing import Never, Protocol
 
 import grpc
 
 from roost.cluster.errors import NoWorkers, RoostError, UnknownModel
 from roost.service.errors import status_of, to_rpc_status, to_trailers
+from roost.service.tls import TlsFiles, server_credentials
 from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2, worker_pb2
 from roost.v1.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
 from roost.v1.scheduler_pb2_grpc import SchedulerServicer, add_SchedulerServicer_to_server
 from roost.v1.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
 
 Context = grpc.aio.ServicerContext[object, object]
+Operation = coordinator_pb2.LoadModelRequest | coordinator_pb2.UnloadModelRequest | coordinator_pb2.DrainWorkerRequest
 
 
 async def refuse(context: Context, error: RoostError) -> Never:
@@ -25,9 +28,19 @@ async def refuse(context: Context, error: RoostError) -> Never:
     await context.abort(status_of(error), status.message, to_trailers(status))
 
 
-async def break_off(context: Context, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Never:
-    """As a connection that breaks: a status without Roost's details. The pushback keeps gRPC from repeating it."""
-    await context.abort(code, "Socket closed", (("grpc-retry-pushback-ms", "-1"),))
+async def break_off(context: Context) -> Never:
+    """As a connection that breaks: a status without Roost's details."""
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+
+class NotPlayed:
+    """The calls a stand-in has no part for: they are refused, so that a client that makes one shows it."""
+
+    async def answer_nothing(self, request: object, context: Context) -> Never:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no stand-in plays this")
+
+    async def stream_nothing(self, request_iterator: object, context: Context) -> AsyncIterator[Never]:
+        yield await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no stand-in plays this")
 
 
 @dataclass
@@ -36,6 +49,7 @@ class Act:
 
     tokens: Sequence[str] = ("Hello", ",", " world")
     refusal: RoostError | None = None
+    breaks_at_once: bool = False
     breaks_after: int | None = None
     hangs_after: int | None = None
     ends_without_completion: bool = False
@@ -43,7 +57,7 @@ class Act:
 
 
 @dataclass
-class StandInWorker(WorkerServicer):
+class StandInWorker(NotPlayed, WorkerServicer):
     name: str
     acts: list[Act] = field(default_factory=lambda: [Act()])
     requests: list[worker_pb2.GenerateRequest] = field(default_factory=list)
@@ -55,6 +69,8 @@ class StandInWorker(WorkerServicer):
         act = self.acts[min(len(self.requests), len(self.acts) - 1)]
         self.requests.append(request)
         self.asked.set()
+        if act.breaks_at_once:
+            await break_off(context)
         if act.refusal is not None:
             await refuse(context, act.refusal)
         yield worker_pb2.GenerateResponse(
@@ -77,7 +93,7 @@ class StandInWorker(WorkerServicer):
         finally:
             self.cancelled.set()
 
-    LoadModel = UnloadModel = ListModels = GetState = Drain = None
+    LoadModel = UnloadModel = ListModels = GetState = Drain = NotPlayed.answer_nothing
 
 
 def completion(tokens: int) -> worker_pb2.Completion:
@@ -90,13 +106,13 @@ def completion(tokens: int) -> worker_pb2.Completion:
 
 
 @dataclass
-class StandInScheduler(SchedulerServicer, CoordinatorServicer):
+class StandInScheduler(NotPlayed, SchedulerServicer, CoordinatorServicer):
     """Sends every request to the first worker that is not excluded."""
 
     workers: dict[str, str] = field(default_factory=dict)
     refusals: list[RoostError] = field(default_factory=list)
     requests: list[scheduler_pb2.ScheduleRequest] = field(default_factory=list)
-    operations: list[object] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     hangs: bool = False
     watch_pause: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
@@ -175,7 +191,8 @@ class StandInScheduler(SchedulerServicer, CoordinatorServicer):
         self.operations.append(request)
         return coordinator_pb2.DrainWorkerResponse(unfinished=3)
 
-    ScheduleStream = Connect = ReportLoad = None
+    ScheduleStream = Connect = NotPlayed.stream_nothing
+    ReportLoad = NotPlayed.answer_nothing
 
 
 @dataclass
@@ -185,11 +202,13 @@ class StandInCluster:
     stack: AsyncExitStack
     scheduler: StandInScheduler = field(default_factory=StandInScheduler)
     servers: dict[str, grpc.aio.Server] = field(default_factory=dict)
+    tls: TlsFiles | None = None
 
     async def serve(self, name: str, add: Callable[[grpc.aio.Server], None]) -> str:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         add(server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        here = "127.0.0.1:0"
+        port = server.add_insecure_port(here) if self.tls is None else server.add_secure_port(here, server_credentials(self.tls))
         await server.start()
         self.stack.push_async_callback(server.stop, None)
         self.servers[name] = server
@@ -209,6 +228,9 @@ class StandInCluster:
         return await self.serve(name, add)
 
 
+NO_ENV: Mapping[str, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a run of the command left."""
@@ -218,4 +240,7 @@ class Outcome:
     err: str
 
 
-Roost = Callable[..., "asyncio.Future[Outcome]"]
+class Roost(Protocol):
+    """Runs the real command in a process of its own, to its end."""
+
+    async def __call__(self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] = NO_ENV) -> Outcome: ...

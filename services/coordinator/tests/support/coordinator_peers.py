@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_status import rpc_status
+
 from roost.coordinator.app import RunningCoordinator, coordinator
 from roost.coordinator.settings import CoordinatorSettings
 from roost.v1 import coordinator_pb2, coordinator_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc, state_pb2

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny_gguf
 from engine_subjects import API_KEY, SERVED_NAME, Subject, llamacpp_subject, needs_cyllama, openai_subject, simulated_subject
+
 from roost.cluster.catalogue import Catalogue, default_catalogue_text, parse_catalogue
 from roost.worker.engines.interface import Engine
 

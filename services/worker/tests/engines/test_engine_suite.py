@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 from engine_subjects import Subject, events_of, text_in, tokens_in
+
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed
 from roost.worker.engines.interface import Engine, Finished, FinishReason, GeneratedToken, LoadedModel, PromptRead, Sampling
 

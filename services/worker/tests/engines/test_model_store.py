@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from engine_subjects import events_of, llamacpp_spec, needs_cyllama, text_in
+
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import ModelLoadFailed, UnknownModel
 from roost.worker.engines.interface import Sampling
@@ -121,6 +122,15 @@ def test_a_package_with_other_weights_than_the_catalogue_says_leaves_nothing_beh
     with pytest.raises(ModelLoadFailed, match="sha256"):
         ModelStore(Catalogue(), tmp_path / "models").prepare(packaged("tiny-test-weights", "0" * 64), ignore)
     assert [path.suffix for path in (tmp_path / "models").iterdir()] == [".lock"]
+
+
+@pytest.mark.usefixtures("package")
+def test_what_a_killed_process_left_half_made_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny-test-weights.99999-1.partial").write_bytes(b"GGUF half")
+    path = ModelStore(Catalogue(), tmp_path / "models").prepare(packaged("tiny-test-weights", DIGEST), ignore)
+    assert path.read_bytes() == GGUF
+    assert not list((tmp_path / "models").glob("*.partial"))
 
 
 def test_a_package_that_is_not_installed_is_told_with_what_to_type(tmp_path: Path) -> None:
@@ -242,7 +252,7 @@ async def test_every_real_model_that_ships_is_as_large_as_it_says_and_has_its_ow
     await engines["llamacpp"].close()
     path = await ModelStore(catalogue, folder).file_of(catalogue.get(name))
     size_bytes = path.stat().st_size
-    print(name, size_bytes, repr(text), f"{time.monotonic() - started:.1f} s")  # noqa: T201 - for whoever reads the run
+    print(name, size_bytes, repr(text), f"{time.monotonic() - started:.1f} s")
     assert text.strip()
     assert size_bytes <= catalogue.get(name).size_bytes <= size_bytes * 1.01
 

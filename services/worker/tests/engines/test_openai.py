@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from engine_subjects import API_KEY, events_of, openai_spec, text_in
+
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity
 from roost.worker.engines.interface import Finished, FinishReason, Sampling

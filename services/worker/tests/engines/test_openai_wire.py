@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from engine_subjects import openai_spec
+
 from roost.cluster.errors import EngineFailed, InvalidField, NoCapacity
 from roost.worker.engines.interface import Finished, FinishReason, Sampling
 from roost.worker.engines.openai_wire import Answer, Server, listed_models, refusal, request_body

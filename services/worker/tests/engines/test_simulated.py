@@ -6,6 +6,7 @@ import pytest
 from engine_subjects import events_of, simulated_spec, text_in, tokens_in
 from hypothesis import given
 from hypothesis import strategies as st
+
 from roost.cluster.catalogue import default_catalogue_text, parse_catalogue
 from roost.cluster.model_spec import PROFILES, TIERS
 from roost.worker.engines.interface import PromptRead, Sampling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from roost.worker.engines.interface import GeneratedToken
 from roost.worker.engines.text import StopFilter
 

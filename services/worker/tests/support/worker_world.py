@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import grpc
 from prometheus_client import CollectorRegistry
+from steered_engine import MB, SteeredEngine, catalogue_of
+
 from roost.cluster.catalogue import Catalogue
 from roost.v1 import worker_pb2_grpc
 from roost.worker.app import RunningWorker, worker
@@ -21,7 +23,6 @@ from roost.worker.runtime import Runtime
 from roost.worker.settings import WorkerSettings
 from roost.worker.slots import Slots
 from roost.worker.timings import LearnedTimes
-from steered_engine import MB, SteeredEngine, catalogue_of
 
 DEADLINE_S = 10.0  # of every wait in a test; reached only where something is broken
 

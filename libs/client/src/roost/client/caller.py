@@ -61,7 +61,10 @@ async def why_not_connected(target: Target) -> str:
     except OSError as error:
         return os.strerror(error.errno) if error.errno else str(error)
     writer.close()
-    return "something listens there that does not speak gRPC as we do (another service, or TLS on one side only)"
+    return (
+        "something listens there that does not speak gRPC as we do "
+        "(another service, TLS on one side only, or a certificate that is not trusted)"
+    )
 
 
 class ClusterCaller:

@@ -39,7 +39,8 @@ class RoostClient:
 
     `targets`: HOST:PORT, one or several (a sequence, or a text with commas or spaces); they are tried in order, the last one that
     answered first. `timeout_s` bounds every call but a generation or a load, which have `long_timeout_s`. Errors are
-    `roost.cluster.errors` (what a server refused), those of `roost.client.errors`, and `RemoteError` for any other status.
+    `roost.cluster.errors` (what a server refused), those of `roost.client.errors`, and `RemoteError` for any other status; a `tls`
+    file that cannot be used is `CannotStart`. `tls` holds for the scheduler and the workers alike.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class RoostClient:
         self._long_timeout_s = long_timeout_s
         self._rng: Rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._channels = ChannelCache(lambda address: open_channel(address, tls=tls))
-        self._worker_channels = ChannelCache(lambda address: open_channel(address, tls=tls))
+        # A worker that is unavailable is not asked again: the scheduler names another one sooner.
+        self._worker_channels = ChannelCache(lambda address: open_channel(address, tls=tls, has_retries=False))
         self._caller = ClusterCaller(self._targets, self._channels)
 
     async def __aenter__(self) -> Self:

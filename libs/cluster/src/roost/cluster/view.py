@@ -104,6 +104,23 @@ class ClusterView:
         self._replace(entry, replace(entry, liveness=Liveness.SUSPECT))
         return True
 
+    def judge(self, node_id: str, liveness: Liveness, now: float) -> bool:
+        """Somebody else's judgement of a worker's life, such as a failure detector's. False if it is not known or was judged so before."""
+        self._now = max(self._now, now)
+        entry = self._entries.get(node_id)
+        if entry is None or entry.liveness is liveness:
+            return False
+        self._replace(entry, replace(entry, liveness=liveness))
+        return True
+
+    def forget(self, node_id: str) -> bool:
+        """The worker said goodbye, or is told of by nobody any more. False if it is not known."""
+        entry = self._entries.get(node_id)
+        if entry is None:
+            return False
+        self._forget(entry)
+        return True
+
     def advance(self, now: float) -> list[LivenessChange]:
         """Let time pass: the silent become suspect, then dead, then are forgotten. Costs what changes, not what is known."""
         self._now = max(self._now, now)

@@ -100,7 +100,7 @@ def is_newer(state: WorkerState, known: WorkerEntry) -> bool:
 
 def is_later_life(before: WorkerState, after: WorkerState) -> bool:
     """True if the worker was restarted between the two. A report that does not track epochs tells nothing about it."""
-    return before.epoch != after.epoch and before.epoch != 0 and after.epoch != 0
+    return before.epoch not in (0, after.epoch) and after.epoch != 0
 
 
 def looks_different(before: WorkerEntry, after: WorkerEntry) -> bool:

@@ -6,6 +6,7 @@ import json
 from typing import Final
 
 import grpc
+
 from roost.service.tls import TlsFiles, channel_credentials
 
 MAX_MESSAGE_BYTES: Final = 16 << 20  # a prompt may have 8 MiB; the report of a worker with 10,000 models has 1 MiB
@@ -30,7 +31,7 @@ _SERVICE_CONFIG: Final = {
     ]
 }
 
-CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
+_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", round(KEEPALIVE_S * 1000)),
@@ -42,16 +43,18 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.min_reconnect_backoff_ms", round(CONNECT_TIMEOUT_S * 1000)),  # gRPC's name for the timeout of one attempt
     ("grpc.use_local_subchannel_pool", 1),  # a new channel dials anew, whatever happened to an older one to the same address
     ("grpc.enable_http_proxy", 0),  # members of a cluster reach each other directly, whatever the shell's proxy settings are
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
+_RETRY_OPTIONS: Final = (("grpc.service_config", json.dumps(_SERVICE_CONFIG)),)
 
 
-def open_channel(target: str, *, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+def open_channel(target: str, *, tls: TlsFiles | None = None, has_retries: bool = True) -> grpc.aio.Channel:
     """A channel to `target` ("HOST:PORT"), which connects when it is first used. The caller closes it.
 
     Calls that fail with UNAVAILABLE before an answer began are tried again, at most RETRIES times, unless the server itself refused
-    them (then it says so in `grpc-retry-pushback-ms`). Raises CannotStart if a TLS file cannot be read.
+    them (then it says so in `grpc-retry-pushback-ms`). `has_retries` False: the caller hears of it at once, because it would rather
+    ask somebody else. Raises CannotStart if a TLS file cannot be read.
     """
+    options = (*_OPTIONS, *_RETRY_OPTIONS) if has_retries else _OPTIONS
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(target, channel_credentials(tls), options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, channel_credentials(tls), options=options)

@@ -11,6 +11,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
 from roost.cluster import errors
 from roost.cluster.errors import CommandFailed, InvalidField, RoostError
 from roost.v1 import scheduler_pb2

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2
+
 from roost.service.tls import TlsFiles, channel_credentials
 
 DEADLINE_S = 2.0  # a healthy server answers in milliseconds; half of a common 4 s container timeout

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 
 import grpc
 from google.rpc import status_pb2
+
 from roost.cluster.errors import RoostError
 from roost.service.errors import internal_status, status_of, to_rpc_status, to_trailers
 from roost.service.logs import Logger
@@ -103,6 +104,8 @@ class ErrorInterceptor(WrappingInterceptor):
                 return await behaviour(request, context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
+            except grpc.aio.InternalError as error:  # the transport takes no more answers: the peer is gone, as in a cancelled call
+                raise asyncio.CancelledError from error
             except Exception as error:
                 await self._end(method, error, context)
                 raise
@@ -115,7 +118,7 @@ class ErrorInterceptor(WrappingInterceptor):
             await _abort(context, status_of(refusal), to_rpc_status(refusal))
         if context.cancelled():
             self._log.debug("call_failed_after_cancellation", method=method, error=repr(error))
-            return
+            raise asyncio.CancelledError from error
         error_id = secrets.token_hex(4)
         self._log.error("call_failed", method=method, error_id=error_id, exc_info=error)
         await _abort(context, grpc.StatusCode.INTERNAL, internal_status(error_id))

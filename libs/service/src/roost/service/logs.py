@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
 from roost.service.log_sink import LogSink
 from roost.service.startup import refuse_to_start
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 Logger = FilteringBoundLogger
 LogFormat = Literal["console", "json"]

@@ -11,14 +11,16 @@ from socketserver import ThreadingMixIn
 from typing import Final, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, make_wsgi_app
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
 from roost.service import logs
 from roost.service.addresses import check_free, family_of
+from roost.service.tallies import CounterTally, HistogramSeries, HistogramTally
 
 LAG_INTERVAL_S: Final = 0.25
 SCRAPE_TIMEOUT_S: Final = 10.0  # Prometheus gives up after 10 s by default; an idle connection must not keep a thread
@@ -30,38 +32,34 @@ class GrpcMetrics:
     """Calls handled by a gRPC server, by service, method and code. Methods are those registered, so the labels are bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._handled = Counter("roost_grpc_handled_total", "Calls that ended, by code.", ["service", "method", "code"], registry=registry)
-        self._handling = Histogram(
+        self._handled = CounterTally("roost_grpc_handled", "Calls that ended, by code.", ["service", "method", "code"], registry)
+        self._handling = HistogramTally(
             "roost_grpc_handling_seconds",
             "Time from the handler's start to its end; of a stream, its whole life.",
-            ["service", "method"],
-            registry=registry,
-            buckets=_RPC_BUCKETS,
+            registry,
+            bounds=_RPC_BUCKETS,
+            labels=["service", "method"],
         )
 
     def method(self, service: str, method: str) -> MethodMetrics:
-        """The two time series of one method, looked up once."""
-        return MethodMetrics(self._handled, self._handling.labels(service, method), service, method)
+        """What counts one method's calls."""
+        return MethodMetrics(self._handled, self._handling.series(service, method), service, method)
 
 
 class MethodMetrics:
-    """One method's counts; its children are looked up once a code."""
+    """One method's counts."""
 
-    __slots__ = ("_by_code", "_handled", "_handling", "_method", "_service")
+    __slots__ = ("_handled", "_handling", "_method", "_service")
 
-    def __init__(self, handled: Counter, handling: Histogram, service: str, method: str) -> None:
+    def __init__(self, handled: CounterTally, handling: HistogramSeries, service: str, method: str) -> None:
         self._handled = handled
         self._handling = handling
         self._service = service
         self._method = method
-        self._by_code: dict[str, Counter] = {}
 
     def ended(self, code: str, seconds: float) -> None:
         """One call ended with the status of that name."""
-        counter = self._by_code.get(code)
-        if counter is None:
-            counter = self._by_code[code] = self._handled.labels(self._service, self._method, code)
-        counter.inc()
+        self._handled.count((self._service, self._method, code))
         self._handling.observe(seconds)
 
 

@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
 from roost.service.addresses import check_free, join
 from roost.service.channels import MAX_MESSAGE_BYTES
 from roost.service.interceptors import ErrorInterceptor, MetricsInterceptor

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
 from roost.cluster.errors import InvalidField
 from roost.service.startup import CannotStart, refuse_to_start
 from roost.service.tls import TlsFiles

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+
 from roost.service.startup import CannotStart
 
 

@@ -8,28 +8,27 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from roost.cluster.catalogue import Catalogue, CatalogueError, default_catalogue_text, parse_catalogue
+
 from roost.cluster.view import ClusterView
 from roost.coordinator.central import Central
 from roost.coordinator.connections import Connections, Welcome
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.operations import Operations
-from roost.coordinator.plane import CentralPlane
+from roost.coordinator.plane import NAME, CentralPlane
 from roost.coordinator.servicers.coordinator import CoordinatorServicer
-from roost.coordinator.servicers.scheduler import SchedulerServicer
 from roost.coordinator.settings import CoordinatorSettings
-from roost.coordinator.streams import StopSignal
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.placer import Placer
+from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.server import ServiceBinding, rpc_server
-from roost.service.startup import CannotStart
-from roost.v1 import coordinator_pb2_grpc, scheduler_pb2_grpc
+from roost.service.streams import StopSignal
+from roost.v1 import coordinator_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
 
 STOP_GRACE_S: Final = 2.0  # for calls that are being answered; streams are told at once
 GAUGES_EVERY_S: Final = 1.0  # one pass over all workers; scrapes come every few seconds
@@ -52,7 +51,7 @@ async def coordinator(settings: CoordinatorSettings) -> AsyncIterator[RunningCoo
     """
     registry = CollectorRegistry()
     service_metrics = ServiceMetrics("coordinator", registry)
-    stop = StopSignal()
+    stop = StopSignal(NAME)
     plane, services = _build(settings, CoordinatorMetrics(registry, settings.policy), stop)
     async with (
         asyncio.TaskGroup() as tasks,
@@ -76,7 +75,9 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
     epoch = time.time_ns()
     log = get_logger()
     view = ClusterView(
-        dead_after_s=settings.dead_after_s, max_workers=settings.max_workers, catalogue=_read_catalogue(settings.models).catalogue_models()
+        dead_after_s=settings.dead_after_s,
+        max_workers=settings.max_workers,
+        catalogue=read_catalogue(settings.models, "ROOST_COORDINATOR_MODELS").catalogue_models(),
     )
     rng = random.Random()  # noqa: S311  # spreads load; guards nothing
     central = Central(view, Placer(view, settings.policy, rng=rng, decider=f"c{epoch:x}"))
@@ -84,22 +85,12 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
     plane = CentralPlane(central, streams, clock=time.monotonic, metrics=metrics, log=log)
     connections = Connections(plane, streams, welcome=Welcome(epoch, settings.dead_after_s), stop=stop)
     operations = Operations(central, streams, metrics=metrics, log=log)
-    scheduler = SchedulerServicer(plane, stop=stop)
+    scheduler = SchedulerServicer(plane, stop=stop, kind=scheduler_pb2.PLANE_CENTRAL)
     operator = CoordinatorServicer(plane, connections, operations, command_timeout_s=settings.command_timeout_s)
     return plane, (
         ServiceBinding("roost.v1.Scheduler", lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, server)),
         ServiceBinding("roost.v1.Coordinator", lambda server: coordinator_pb2_grpc.add_CoordinatorServicer_to_server(operator, server)),
     )
-
-
-def _read_catalogue(path: Path | None) -> Catalogue:
-    """Raises CannotStart, naming the file and the line."""
-    try:
-        return parse_catalogue(default_catalogue_text() if path is None else path.read_text(encoding="utf-8"), str(path or "models.toml"))
-    except CatalogueError as error:
-        raise CannotStart(str(error)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotStart(f"models (--models, ROOST_COORDINATOR_MODELS): {path} cannot be read: {error}") from error
 
 
 async def _keep_time(plane: CentralPlane, dead_after_s: float) -> None:

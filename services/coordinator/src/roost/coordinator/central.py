@@ -14,8 +14,7 @@ from roost.cluster.worker_state import WorkerState
 from roost.placement.decision import Decision
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
-
-Mark = tuple[int, int, int, int, int, int]
+from roost.service.scheduler.plane import Mark, mark_of, may_take
 
 
 class Change(enum.Enum):
@@ -71,18 +70,17 @@ class Central:
         self.placer.advance(now)
         return self.view.advance(now)
 
+    def refresh(self, now: float) -> None:
+        """Reports are taken in as they come: nothing was put off."""
+
     def may_take(self, worker_id: str, request: PlacementRequest) -> bool:
         """True if `worker_id` takes requests now and could run this one."""
-        entry = self.view.entries.get(worker_id)
-        if entry is None or not entry.is_available:
-            return False
-        return worker_id not in request.excluded and self.view.can_load(worker_id, request.model)
+        return may_take(self.view, worker_id, request)
 
     @property
     def mark(self) -> Mark:
         """Differs from an earlier one if and only if something that a watcher sees has changed."""
-        counts = self.placer.statistics
-        return (self.view.version, self.placer.reservations, counts.total_requests, counts.hits, counts.cold_starts, counts.joins)
+        return mark_of(self.view, self.placer)
 
     def __repr__(self) -> str:
         return f"<Central {self.view!r} {self.placer!r}>"

@@ -6,21 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from roost.cluster.errors import InvalidField, RoostError
-from roost.cluster.names import check_request_id
+from roost.cluster.errors import InvalidField
 from roost.coordinator.commands import Command, CommandResult, Drain, LoadModel
 from roost.coordinator.connections import Downward, Upward, Welcome
 from roost.coordinator.operations import Outcome
-from roost.coordinator.scheduling import Answered, Asked
 from roost.coordinator.targets import LoadWish
-from roost.service.codec import decision_to_wire, request_from_wire, state_from_wire
-from roost.service.errors import to_refusal
-from roost.v1 import coordinator_pb2, scheduler_pb2
+from roost.service.codec import state_from_wire
+from roost.v1 import coordinator_pb2
 
 MAX_RESULT_TEXT: Final = 2_000  # characters of a worker's explanation that are passed on
-DEFAULT_WATCH_S: Final = 1.0
-SHORTEST_WATCH_S: Final = 0.05
-LONGEST_WATCH_S: Final = 60.0
 
 
 def upward_from_wire(message: coordinator_pb2.ConnectRequest) -> Upward:
@@ -61,29 +55,6 @@ def _command_to_wire(command: Command) -> coordinator_pb2.Command:
     else:
         wire.unload_model.CopyFrom(coordinator_pb2.UnloadModelCommand(model=action.model))
     return wire
-
-
-def asked_from_wire(message: scheduler_pb2.ScheduleStreamRequest) -> Asked:
-    """Raises nothing: what is wrong with the request becomes its answer."""
-    request_id = message.request.request_id
-    try:
-        return Asked(check_request_id(request_id), request_from_wire(message.request))
-    except RoostError as refusal:
-        return Asked(request_id[:256], refusal)
-
-
-def answered_to_wire(answer: Answered, plane: scheduler_pb2.Plane.ValueType) -> scheduler_pb2.ScheduleStreamResponse:
-    if isinstance(answer.result, RoostError):
-        return scheduler_pb2.ScheduleStreamResponse(request_id=answer.request_id, refusal=to_refusal(answer.result))
-    return scheduler_pb2.ScheduleStreamResponse(request_id=answer.request_id, response=decision_to_wire(answer.result, plane))
-
-
-def watch_interval_from_wire(request: scheduler_pb2.WatchClusterStateRequest) -> float:
-    """Seconds. Raises InvalidField."""
-    interval_s = request.interval_s or DEFAULT_WATCH_S
-    if not SHORTEST_WATCH_S <= interval_s <= LONGEST_WATCH_S:
-        raise InvalidField("interval_s", f"must be {SHORTEST_WATCH_S:g}-{LONGEST_WATCH_S:g} seconds, or 0 for 1 (got {interval_s:g})")
-    return interval_s
 
 
 def wish_from_wire(request: coordinator_pb2.LoadModelRequest) -> LoadWish:

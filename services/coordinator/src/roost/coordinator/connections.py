@@ -15,8 +15,8 @@ from roost.cluster.errors import InvalidField, WorkerSuperseded
 from roost.cluster.worker_state import WorkerState
 from roost.coordinator.commands import Command, CommandResult
 from roost.coordinator.plane import CentralPlane
-from roost.coordinator.streams import StopSignal, Write, stream_tasks
 from roost.coordinator.worker_streams import WorkerStream, WorkerStreams
+from roost.service.streams import StopSignal, Write, stream_tasks
 
 FIRST_REPORT_S: Final = 10.0  # a worker sends it as it connects; a stream without one is not a worker's
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
 from roost.cluster.errors import InvalidField, RoostError
 from roost.cluster.worker_state import Liveness
 from roost.coordinator.central import Central
-from roost.placement.decision import Action, Decision
-
-# A decision costs from under a microsecond (an index) to milliseconds (a scan of 10,000 workers).
-DECISION_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+from roost.service.scheduler.metrics import DecisionMetrics
 
 
-class CoordinatorMetrics:
+class CoordinatorMetrics(DecisionMetrics):
     """State: the collectors, registered once. `policy` is the label of every decision."""
 
     def __init__(self, registry: CollectorRegistry, policy: str) -> None:
-        decisions = Counter("roost_decisions", "Requests given a worker, by what it will do.", ["policy", "action"], registry=registry)
-        self._decisions = {action: decisions.labels(policy, action.value) for action in Action}
-        self._refusals = Counter("roost_refusals", "Requests given no worker, by reason.", ["reason"], registry=registry)
-        self._decision_seconds = Histogram(
-            "roost_decision_seconds", "Time one decision took, without the call around it.", buckets=DECISION_BUCKETS_S, registry=registry
-        )
+        super().__init__(registry, policy)
         workers = Gauge("roost_workers", "Known workers by what is believed of their life.", ["liveness"], registry=registry)
         self._workers = {liveness: workers.labels(liveness.value) for liveness in Liveness}
         self._report_age = Gauge("roost_report_age_seconds", "Age of the oldest last report among live workers.", registry=registry)
@@ -35,13 +27,6 @@ class CoordinatorMetrics:
         self._reservations = Gauge("roost_reservations", "Decisions that no report has shown yet.", registry=registry)
         self._view_version = Gauge("roost_view_version", "Visible changes of the view since the coordinator started.", registry=registry)
         self._commands = Counter("roost_commands", "Commands to workers, by what became of them.", ["command", "result"], registry=registry)
-
-    def decided(self, decision: Decision, elapsed_s: float) -> None:
-        self._decisions[decision.action].inc()
-        self._decision_seconds.observe(elapsed_s)
-
-    def refused(self, refusal: RoostError) -> None:
-        self._refusals.labels(refusal.reason).inc()
 
     def reported(self, *, is_accepted: bool) -> None:
         (self._accepted_reports if is_accepted else self._stale_reports).inc()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
+
 from roost.placement.registry import policy_factory, policy_names
 from roost.service.settings import ServiceSettings
 

@@ -17,8 +17,8 @@ from roost.worker.model_store import prepare_models
 from roost.worker.settings import WorkerSettings
 
 PROGRAM = "python -m roost.worker"
-DESCRIPTION = """Holds models and runs requests on them, and tells a coordinator what it holds. `prepare [MODEL...]` in place of flags
-makes model files ready beforehand. Every flag can also be set in the environment; flags win."""
+DESCRIPTION = """Holds models and runs requests on them, and tells a coordinator or its gossip sidecar, or both, what it holds.
+`prepare [MODEL...]` in place of flags makes model files ready beforehand. Every flag can also be set in the environment; flags win."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,6 +41,7 @@ def serve(argv: Sequence[str]) -> int:
                 address=running.address,
                 metrics_port=running.metrics_port,
                 coordinator=settings.coordinator,
+                sidecar=settings.sidecar,
                 memory_bytes=settings.memory_budget_bytes,
                 slots=settings.slots,
             )

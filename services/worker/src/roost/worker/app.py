@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
+
 from roost.cluster.catalogue import Catalogue, CatalogueError, default_catalogue_text, parse_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.startup import CannotStart
-from roost.v1 import worker_pb2, worker_pb2_grpc
-from roost.worker.coordinator_link import CoordinatorLink, LinkTiming, Peer
+from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.engines.interface import Engine
 from roost.worker.engines.registry import build_engines
 from roost.worker.gpu import GpuMeter, find_devices
+from roost.worker.lines import CoordinatorLine, SidecarLine
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_cache import ModelCache
 from roost.worker.model_host import ModelHost
 from roost.worker.pace import SMALLEST_GAP_S, Backoff, ReportPace
 from roost.worker.report import Clocks, Reporter
+from roost.worker.report_link import LinkTiming, Peer, ReportLink, Source
 from roost.worker.runtime import Runtime
 from roost.worker.servicer import WorkerServicer
 from roost.worker.settings import WorkerSettings
@@ -33,8 +35,13 @@ from roost.worker.tasks import task_scope
 from roost.worker.timings import LearnedTimes
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name
-GOODBYE_S = 3.0  # for the last report and the coordinator's end of the stream
+GOODBYE_S = 3.0  # for the last reports and the peers' ends of the streams
 
+Link = (
+    ReportLink[coordinator_pb2.ConnectRequest, coordinator_pb2.ConnectResponse]
+    | ReportLink[gossip_pb2.PublishRequest, gossip_pb2.PublishResponse]
+)
+Links = tuple[Link, ...]
 log = get_logger()
 
 
@@ -48,7 +55,7 @@ class RunningWorker:
     address: str
     runtime: Runtime
     reporter: Reporter
-    link: CoordinatorLink
+    links: Links
 
 
 @asynccontextmanager
@@ -64,21 +71,21 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     runtime = build_runtime(settings, catalogue, engines, metrics)
     gpu = GpuMeter(await asyncio.to_thread(find_devices))
     reporter = Reporter(runtime, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))
-    link = build_link(settings, runtime, reporter, metrics)
+    links = build_links(settings, runtime, reporter, metrics)
     servicer = WorkerServicer(runtime, reporter)
     binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server))
     listening = rpc_server(host=settings.host, port=settings.port, services=[binding], metrics=service_metrics.grpc, tls=settings.tls)
     with serve_metrics(service_metrics.registry, settings.metrics_host, settings.metrics_port) as metrics_server:
         async with _closing(engines), runtime.host.running(), listening as server, task_scope() as tasks:
             reporter.address = settings.address(server.port)
-            linking = tasks.create_task(link.run(), name="coordinator link")
+            linking = [(link, tasks.create_task(link.run(), name="link to a decider")) for link in links]
             background = [
                 tasks.create_task(gpu.run(), name="gpu"),
                 tasks.create_task(_show(reporter, runtime, metrics), name="gauges"),
                 tasks.create_task(service_metrics.measure_event_loop_lag(), name="event-loop lag"),
             ]
-            yield RunningWorker(runtime.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, link)
-            await _wind_down(server, runtime, link, linking, settings.drain_timeout_s)
+            yield RunningWorker(runtime.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, links)
+            await _wind_down(server, runtime, linking, settings.drain_timeout_s)
             for task in background:
                 task.cancel()
 
@@ -91,14 +98,21 @@ def build_runtime(settings: WorkerSettings, catalogue: Catalogue, engines: Mappi
     return Runtime(settings.name, catalogue, host, slots, metrics, clock=time.monotonic)
 
 
-def build_link(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, metrics: WorkerMetrics) -> CoordinatorLink:
-    """The stream to the coordinator, not yet dialled."""
-    timing = LinkTiming(
-        pace=ReportPace(settings.report_interval_s),
-        backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, keeps no secret
-        clock=time.monotonic,
-    )
-    return CoordinatorLink(Peer(settings.coordinator, settings.coordinator_tls), runtime, reporter, metrics, timing=timing)
+def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, metrics: WorkerMetrics) -> Links:
+    """The streams to the coordinator and to the sidecar, to whichever there is, not yet dialled."""
+
+    def timing() -> LinkTiming:
+        backoff = Backoff(random.Random())  # noqa: S311 - spreads reconnects, keeps no secret
+        return LinkTiming(pace=ReportPace(settings.report_interval_s), backoff=backoff, clock=time.monotonic)
+
+    links: list[Link] = []
+    if settings.coordinator:
+        peer, source = Peer(settings.coordinator, settings.coordinator_tls), Source(runtime, reporter, runtime.outcomes)
+        links.append(ReportLink(CoordinatorLine(runtime, clock=time.monotonic), peer, source, metrics, timing=timing()))
+    if settings.sidecar:
+        outcomes = runtime.further_outcomes() if links else runtime.outcomes
+        links.append(ReportLink(SidecarLine(), Peer(settings.sidecar), Source(runtime, reporter, outcomes), metrics, timing=timing()))
+    return tuple(links)
 
 
 def read_catalogue(settings: WorkerSettings) -> Catalogue:
@@ -114,21 +128,24 @@ def read_catalogue(settings: WorkerSettings) -> Catalogue:
 
 
 async def _wind_down(
-    server: RpcServer, runtime: Runtime, link: CoordinatorLink, linking: asyncio.Task[None], drain_timeout_s: float
+    server: RpcServer, runtime: Runtime, linking: Sequence[tuple[Link, asyncio.Task[None]]], drain_timeout_s: float
 ) -> None:
     """Not serving, drained, said goodbye: in this order."""
     await server.set_serving(False)
-    unfinished = runtime.drain(resume=False)  # which the link reports at once
+    unfinished = runtime.drain(resume=False)  # which the links report at once
     log.info("draining", unfinished=unfinished, timeout_s=drain_timeout_s)
     try:
         async with asyncio.timeout(drain_timeout_s):
             await runtime.wait_idle()
     except TimeoutError:
         log.warning("drain_timed_out", unfinished=runtime.slots.unfinished)
-    link.close()
-    if link.is_connected:
-        await asyncio.wait({linking}, timeout=GOODBYE_S)
-    linking.cancel()
+    connected = {task for link, task in linking if link.is_connected}
+    for link, _ in linking:
+        link.close()
+    if connected:
+        await asyncio.wait(connected, timeout=GOODBYE_S)
+    for _, task in linking:
+        task.cancel()
 
 
 async def _show(reporter: Reporter, runtime: Runtime, metrics: WorkerMetrics) -> None:

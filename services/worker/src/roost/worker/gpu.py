@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pynvml
+
 from roost.cluster.worker_state import GpuSource
 from roost.service.logs import get_logger
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
 from roost.cluster.names import PRIORITIES
 from roost.cluster.worker_state import CacheResult, GpuSource, Phase, WorkerState
 
@@ -47,7 +48,9 @@ class WorkerMetrics:
         self._duration = histogram("request_duration_seconds", "From acceptance to the last token.", "model")
         self._first_token = histogram("time_to_first_token_seconds", "From acceptance to the first token.", "model", "cache")
         self._tokens = counter("tokens_generated_total", "Tokens generated.", "model")
-        self._connected = gauge("coordinator_connected", "1 while the coordinator takes this worker's reports.")
+        self._connected = {
+            peer: gauge(f"{peer}_connected", f"1 while the {peer} takes this worker's reports.") for peer in ("coordinator", "sidecar")
+        }
         self._draining = gauge("draining", "1 while the worker takes no new requests.")
 
     def looked_up(self, model: str, result: CacheResult) -> None:
@@ -72,7 +75,7 @@ class WorkerMetrics:
         self._first_token.labels(self._label(model), LOOKUP_RESULTS[result]).observe(seconds)
 
     def request_ended(self, model: str, result: str, seconds: float) -> None:
-        """`result` is ok, cancelled or failed; durations are those of the ok ones."""
+        """`result` is ok, cancelled, failed or refused; durations are those of the ok ones."""
         self._requests.labels(self._label(model), result).inc()
         if result == "ok":
             self._duration.labels(self._label(model)).observe(seconds)
@@ -81,8 +84,9 @@ class WorkerMetrics:
         """A request was not accepted. Names that no catalogue knows are the caller's, so they count as `other`."""
         self._requests.labels(self._label(model), "refused").inc()
 
-    def connected(self, *, is_connected: bool) -> None:
-        self._connected.set(is_connected)
+    def connected(self, peer: str, *, is_connected: bool) -> None:
+        """`peer` is coordinator or sidecar."""
+        self._connected[peer].set(is_connected)
 
     def show(self, state: WorkerState) -> None:
         """Sets every gauge to what a report says."""

@@ -102,11 +102,7 @@ class ModelHost:
 
     def lose(self, lease: Lease, why: str) -> None:
         """The engine broke: the model is dropped, and loaded again when it is next asked for."""
-        residency = lease.residency
-        effects = self.cache.lost(residency, self._clock())
-        if effects:
-            log.warning("model_lost", model=residency.name, why=why)
-        self._carry_out(effects)
+        self._lose(lease.residency, why)
 
     async def unload(self, name: str) -> bool:
         """Puts an idle model out and returns when its memory is free. False: it was not resident. Raises ModelInUse."""
@@ -184,13 +180,19 @@ class ModelHost:
     async def _keep(self, residency: Residency, model: LoadedModel, end: asyncio.Event) -> None:
         why = await _until(end, model.wait_lost())
         if why is not None:
-            log.warning("model_lost", model=residency.name, why=why)
-            self._carry_out(self.cache.lost(residency, self._clock()))
+            self._lose(residency, why)
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await model.close()
         except TimeoutError:
             log.warning("model_close_stuck", model=residency.name, timeout_s=CLOSE_TIMEOUT_S)
+
+    def _lose(self, residency: Residency, why: str) -> None:
+        """Whoever notices first says so: the request that failed, or the watch over the model."""
+        effects = self.cache.lost(residency, self._clock())
+        if effects:
+            log.warning("model_lost", model=residency.name, why=why)
+        self._carry_out(effects)
 
     def _leave(self, residency: Residency, stay: _Stay) -> None:
         del self._stays[residency.key]

@@ -127,7 +127,9 @@ class ModelStore:
         with _locked(target.with_suffix(".lock"), cancelled):
             if _is_stamped(target, _stamp_of(target), spec.sha256):  # someone else made it meanwhile
                 return target
-            temporary = target.with_suffix(".partial")
+            for left_behind in target.parent.glob(f"{target.stem}.*.partial"):  # by a process that was killed
+                left_behind.unlink()
+            temporary = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")  # its orphan may still write to its own
             try:
                 _check_free(spec, self._models_dir)
                 make(temporary)
@@ -177,16 +179,33 @@ def _quantize(spec: ModelSpec, paths: tuple[Path, Path], quantization: str, canc
     command = [sys.executable, "-m", _QUANTIZE, str(paths[0]), str(paths[1]), quantization, str(QUANTIZE_THREADS)]
     log = paths[1].with_suffix(".log")
     try:
-        with log.open("wb") as said, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said) as process:
-            while process.poll() is None:
-                if cancelled.wait(POLL_S):
-                    process.kill()
-                    raise Cancelled
+        with (
+            log.open("wb") as said,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                start_new_session=True,
+            ) as process,
+        ):
+            try:
+                _wait(process, cancelled)
+            except BaseException:  # also a Ctrl-C: nobody wants the file any more
+                process.kill()
+                raise
         if process.returncode != 0:
             words = "; ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
             raise ModelLoadFailed(spec.name, f"{paths[0]} could not be quantized to {quantization}: {words[-600:]}")
     finally:
         log.unlink(missing_ok=True)
+
+
+def _wait(process: subprocess.Popen[bytes], cancelled: threading.Event) -> None:
+    while process.poll() is None:
+        if cancelled.wait(POLL_S):
+            raise Cancelled
 
 
 @contextlib.contextmanager

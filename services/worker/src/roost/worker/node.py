@@ -22,6 +22,7 @@ from typing import Self, TypeVar
 
 import grpc
 import structlog
+
 from roost.cluster.errors import RoostError, WorkerUnreachable
 from roost.placement.request import PlacementRequest
 from roost.service.channels import open_channel

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from roost.cluster.catalogue import Catalogue
-from roost.cluster.errors import EngineFailed, ModelLoadFailed, RoostError, WorkerDraining
+from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError, WorkerDraining
 from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Sampling
 from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
@@ -48,6 +48,7 @@ class Runtime:
         self.slots = slots
         self.times = host.times
         self.outcomes = Outcomes()
+        self._listening = [self.outcomes]
         self.is_draining = False
         self._metrics = metrics
         self._clock = clock
@@ -60,6 +61,12 @@ class Runtime:
     def subscribe(self, listener: Callable[[], None]) -> None:
         """`listener` is called after every change of residency, queue, slots or draining."""
         self._listeners.append(listener)
+
+    def further_outcomes(self) -> Outcomes:
+        """What a second peer is told of arrivals, which it hears of at its own pace."""
+        further = Outcomes()
+        self._listening.append(further)
+        return further
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -88,16 +95,19 @@ class Runtime:
                             progress.finished(reason, prompt_tokens)
             completed = self._complete(job, progress)
             result = "ok"
-            yield completed
         except EngineFailed as error:
             self.host.lose(job.lease, error.why)
             raise
+        except InvalidField:  # what only the engine can check, such as the context's length
+            result = "refused"
+            raise
         except (asyncio.CancelledError, GeneratorExit):
-            result = "cancelled" if result != "ok" else result
+            result = "cancelled"
             raise
         finally:
             self._leave(job)
             self._metrics.request_ended(job.model, result, self._clock() - job.accepted_at)
+        yield completed  # the slot is free: a caller that takes its time with the last word holds nothing
 
     async def load(self, name: str, *, is_pinned: bool = False) -> LoadResult:
         """Makes a model ready. Raises UnknownModel, ModelTooLarge, NoCapacity, ModelLoadFailed, WorkerDraining."""
@@ -158,7 +168,8 @@ class Runtime:
         self._metrics.looked_up(job.model, job.cache_result)
         self.outcomes.looked_up(job.cache_result)
         if request.decision_id:
-            self.outcomes.arrived(DecisionOutcome(request.decision_id, job.cache_result))
+            for outcomes in self._listening:
+                outcomes.arrived(DecisionOutcome(request.decision_id, job.cache_result))
         self._changed()
         return job, sampling, position
 

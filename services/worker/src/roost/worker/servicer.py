@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import grpc
+
 from roost.cluster.names import check_model_name
 from roost.service.codec import catalogue_model_to_wire, model_to_wire, state_to_wire
 from roost.v1 import worker_pb2, worker_pb2_grpc

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
+
 from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.cluster.sizes import MAX_SIZE_BYTES, parse_size
 from roost.service.addresses import join
@@ -33,11 +34,12 @@ class WorkerSettings(ServiceSettings):
         max_length=261,
         description="HOST:PORT or HOST by which clients reach this worker; empty for its own host and port",
     )
-    coordinator_host: str = Field("127.0.0.1", min_length=1, max_length=253, description="where the coordinator is")
+    coordinator_host: str = Field("127.0.0.1", max_length=253, description="where the coordinator is; empty for a cluster without one")
     coordinator_port: int = Field(9000, ge=1, le=65535, description="gRPC port of the coordinator")
     coordinator_tls_authority: Path | None = Field(
         None, description="PEM file of the authority that signed the coordinator's certificate; turns TLS to it on"
     )
+    sidecar: str = Field("", max_length=261, description="HOST:PORT of the gRPC port of this worker's gossip sidecar; empty for none")
     memory: int = Field(
         0,
         ge=0,
@@ -98,10 +100,17 @@ class WorkerSettings(ServiceSettings):
     def memory_budget_bytes(self) -> int:
         return self.memory or int(machine_memory_bytes() * MEMORY_SHARE)
 
+    @field_validator("sidecar")
+    @classmethod
+    def _check_sidecar(cls, sidecar: str) -> str:
+        if sidecar and not re.fullmatch(r"(\[[^\]]+\]|[^:\[\]\s/]+):\d{1,5}", sidecar):
+            raise ValueError("must be HOST:PORT, or [ADDRESS]:PORT for IPv6")
+        return sidecar
+
     @property
     def coordinator(self) -> str:
-        """HOST:PORT."""
-        return join(self.coordinator_host, self.coordinator_port)
+        """HOST:PORT, empty where there is none."""
+        return self.coordinator_host and join(self.coordinator_host, self.coordinator_port)
 
     @property
     def coordinator_tls(self) -> TlsFiles | None:

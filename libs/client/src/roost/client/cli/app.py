@@ -11,6 +11,10 @@ import typer
 from roost.client.cli import asking, operating, serving, traffic, up
 from roost.client.cli.exits import exit_codes_help
 
+START_HERE = """Start here:
+  roost up                                         a cluster on this machine, until Ctrl-C
+  roost generate gemma-3-270m "Once upon a time"   in another terminal"""
+
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
@@ -19,7 +23,9 @@ def _show_version(is_asked: bool) -> None:
 
 
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Roost runs inference requests on the worker that already holds the model."""
 
@@ -31,7 +37,7 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-        epilog=f'Start here: roost up --workers 3, then roost generate MODEL "Once upon a time". {exit_codes_help()}',
+        epilog=f"{START_HERE}\n\n{exit_codes_help()}",
     )
     app.callback()(_root)
     for family in (up, asking, operating, traffic, serving):

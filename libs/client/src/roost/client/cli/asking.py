@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
+from roost.client.cli.connection import Connection, calls_cluster
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.json_views import cache_json, decision_json, generation_json
 from roost.client.cli.options import (
-    DEFAULT_TARGETS,
+    USE,
     AsJson,
-    Coordinators,
     LongTimeout,
     Model,
     Priority,
     RequestId,
     Timeout,
+    examples,
     finite,
 )
 from roost.client.cli.running import print_json, run, say
@@ -30,29 +31,40 @@ from roost.cluster.errors import InvalidField
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: roost schedule llama-7b --priority 5 --json")(schedule)
     app.command(
-        epilog='Examples: roost generate gemma-3-270m "Once upon a time" --max-tokens 40  |  roost generate llama-7b - < prompt.txt'
+        rich_help_panel=USE,
+        epilog=examples(
+            'roost generate gemma-3-270m "Once upon a time" --max-tokens 40',
+            "roost generate gemma-3-270m - < prompt.txt",
+            'roost generate gemma-3-270m "The capital of France is" --verbose --max-tokens 8',
+        ),
     )(generate)
+    app.command(rich_help_panel=USE, epilog=examples("roost schedule gemma-3-270m", "roost schedule llama-7b --priority 5 --json"))(
+        schedule
+    )
 
 
+@calls_cluster
 def schedule(
     model: Model,
     *,
+    connection: Connection,
     priority: Priority = 0,
     request_id: RequestId = "",
     exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="WORKER", help="A worker not to choose; repeatable.")] = None,
     deadline: Annotated[
-        float, typer.Option("--deadline", metavar="S", callback=finite, help="Seconds you can wait for the first token; 0: no bound.")
+        float,
+        typer.Option(
+            "--deadline", metavar="S", callback=finite, help="Seconds you can wait for the first token; 0: no bound.", show_default=False
+        ),
     ] = 0.0,
-    coordinator: Coordinators = DEFAULT_TARGETS,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask where a request for MODEL should run, and why. Nothing is run."""
 
     async def main() -> None:
-        async with RoostClient(coordinator, timeout_s=timeout) as client:
+        async with connection.client(timeout_s=timeout) as client:
             decision = await client.schedule(model, priority=priority, request_id=request_id, excluded=exclude or (), deadline_s=deadline)
         if as_json:
             print_json(decision_json(decision))
@@ -63,25 +75,37 @@ def schedule(
     run(main, as_json=as_json)
 
 
+@calls_cluster
 def generate(
     model: Model,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from stdin.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help='The text to continue; "-" reads it from stdin.', show_default=False)],
     *,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Tokens at most; 0: the model's default.")] = 0,
+    connection: Connection,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", help="Tokens at most; 0: the model's default.", show_default=False)
+    ] = 0,
     temperature: Annotated[
-        float, typer.Option("--temperature", metavar="T", callback=finite, help="0-2; 0 takes the most likely token each time.")
+        float,
+        typer.Option(
+            "--temperature",
+            metavar="T",
+            callback=finite,
+            help="0-2; 0, the default, takes the most likely token each time.",
+            show_default=False,
+        ),
     ] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", metavar="P", callback=finite, help="Nucleus sampling, 0-1; 0: no cut.")] = 0.0,
-    top_k: Annotated[int, typer.Option("--top-k", metavar="K", help="Only the K most likely tokens; 0: no cut.")] = 0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", metavar="P", callback=finite, help="Nucleus sampling, 0-1; 0: no cut.", show_default=False)
+    ] = 0.0,
+    top_k: Annotated[int, typer.Option("--top-k", metavar="K", help="Only the K most likely tokens; 0: no cut.", show_default=False)] = 0,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the sampler.", show_default=False)] = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; repeatable.")] = None,
     priority: Priority = 0,
     request_id: RequestId = "",
     max_attempts: Annotated[int, typer.Option("--max-attempts", metavar="N", help="Workers to ask at most.")] = 4,
-    coordinator: Coordinators = DEFAULT_TARGETS,
     timeout: LongTimeout = 600.0,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say on stderr which worker was chosen and why, and the timings.")
+        bool, typer.Option("--verbose", "-v", metavar="", help="Say on stderr which worker was chosen and why, and the timings.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +125,7 @@ def generate(
 
     async def main() -> ExitCode:
         text = read_prompt(prompt)
-        async with RoostClient(coordinator, timeout_s=min(timeout, 10.0)) as client:
+        async with connection.client(timeout_s=min(timeout, 10.0)) as client:
             generation = await stream_text(client, model, text, options, is_shown=not as_json, is_explained=verbose)
         if as_json:
             print_json(generation_json(generation))

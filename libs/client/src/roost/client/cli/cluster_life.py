@@ -22,13 +22,14 @@ from roost.client.cli.screens import Screen, screen_for
 from roost.client.cli.tables import console_for, summary_table, totals_line
 from roost.client.client import RoostClient
 from roost.client.local.cluster import StartFailed, start, state_or_none, wait_registered
-from roost.client.local.plan import ClusterOptions, ProcessPlan
+from roost.client.local.plan import SIDECAR_METRICS_OFFSET, WILDCARDS, ClusterOptions, Mode, ProcessPlan
 from roost.client.local.processes import Child, Processes, local_processes
 from roost.client.results import ClusterState, Generation
 from roost.client.targets import DEFAULT_TARGET
+from roost.service.addresses import join
 
 WATCH_S = 1.0  # between looks at a running cluster
-ANSWER_S = 1.0  # a local coordinator that takes longer to answer is shown as not answering
+ANSWER_S = 1.0  # a local decider that takes longer to answer is shown as not answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,12 @@ class Interruption:
             self._watching.cancel()
         else:
             self._processes.kill()
+
+
+def example_model(state: ClusterState) -> str:
+    """A model to try: one that really generates, if the cluster knows any."""
+    names = [snapshot.model.name for snapshot in sorted(state.models, key=lambda snapshot: snapshot.model.is_simulated)]
+    return names[0] if names else "MODEL"
 
 
 @contextmanager
@@ -133,11 +140,23 @@ class ClusterLife:
         return ExitCode.FAILED if self._is_deserted else ExitCode.OK
 
     @property
+    def _deciders(self) -> str:
+        workers = self._cluster.workers
+        return "a coordinator" if self._cluster.mode is Mode.CENTRAL else f"{workers} sidecar{'s' * (workers != 1)}"
+
+    def _where_metrics_are(self, first_port: int) -> str:
+        host, workers = self._cluster.dialled_host, self._cluster.workers
+        if self._cluster.mode is Mode.CENTRAL:
+            return f"http://{host}:{first_port}/metrics (coordinator) to port {first_port + workers}"
+        sidecar_port = first_port + SIDECAR_METRICS_OFFSET + 1
+        return f"http://{host}:{first_port + 1}/metrics (worker-1) and up, http://{host}:{sidecar_port}/metrics (its sidecar) and up"
+
+    @property
     def _is_deserted(self) -> bool:
         return len(self._story.ended_early) == len(self._plans)
 
     async def _until_the_end(self, processes: Processes) -> None:
-        async with RoostClient(self._cluster.coordinator_address, timeout_s=ANSWER_S) as client:
+        async with RoostClient(self._cluster.targets, timeout_s=ANSWER_S) as client:
             try:
                 await self._start(processes, client)
                 if self._options.model:
@@ -156,10 +175,10 @@ class ClusterLife:
 
     async def _start(self, processes: Processes, client: RoostClient) -> None:
         workers = self._cluster.workers
-        self._line(f"Starting a coordinator and {workers} worker{'s' * (workers != 1)}; logs in {processes.log_dir}")
+        self._line(f"Starting {self._deciders} and {workers} worker{'s' * (workers != 1)}; logs in {processes.log_dir}")
         await start(processes, self._plans, self._cluster.host)
         with self._console.status(f"0 of {workers} workers have registered") as status:
-            self._story.state = await wait_registered(
+            state = self._story.state = await wait_registered(
                 processes,
                 client,
                 bound_s=self._options.start_timeout_s,
@@ -167,11 +186,13 @@ class ClusterLife:
             )
         self._story.started_at = time.monotonic()
         self._line(f"Ready: {workers} of {workers} workers have registered. The cluster is called at {self._cluster.coordinator_address}")
+        if self._cluster.host in WILDCARDS:
+            port = self._cluster.calling_port
+            self._line(f"Other machines call it at {join(self._cluster.advertised_host, port)}; nobody is asked who they are")
         if self._cluster.metrics_port is not None:
-            last = self._cluster.metrics_port + workers
-            self._line(f"Metrics: http://{self._cluster.dialled_host}:{self._cluster.metrics_port}/metrics (coordinator) to port {last}")
+            self._line(f"Metrics: {self._where_metrics_are(self._cluster.metrics_port)}")
         if not self._options.model:
-            self._line(f"Try: {self.command_line('generate', 'MODEL', 'Once upon a time')}")
+            self._line(f"Try: {self.command_line('generate', example_model(state), 'Once upon a time')}")
 
     async def _first_request(self, client: RoostClient) -> None:
         self._line(f"First request, to {self._options.model}: {self._options.prompt!r}")
@@ -238,6 +259,7 @@ class ClusterLife:
         story = self._story
         return {
             "coordinator": self._cluster.coordinator_address,
+            "targets": list(self._cluster.targets),
             "log_dir": str(log_dir),
             "ran_s": story.ended_at - story.started_at,
             "ended_early": list(story.ended_early),

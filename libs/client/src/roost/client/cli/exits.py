@@ -76,5 +76,5 @@ def exit_code_of(error: RoostError) -> ExitCode:
 
 
 def exit_codes_help() -> str:
-    """The table as one paragraph for --help."""
-    return "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
+    """The table as lines for --help."""
+    return "Exit codes:\n" + "\n".join(f"{code.value:>5} {meaning}" for code, meaning in MEANINGS.items())

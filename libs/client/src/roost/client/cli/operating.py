@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
+from roost.client.cli.connection import Connection, calls_cluster
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.json_views import model_json, outcomes_json, state_json
-from roost.client.cli.options import DEFAULT_TARGETS, AsJson, Coordinators, LongTimeout, Model, Timeout, positive
+from roost.client.cli.options import OPERATE, USE, AsJson, LongTimeout, Model, Timeout, examples, positive
 from roost.client.cli.running import error_text, print_json, run, say
 from roost.client.cli.tables import console_for_stdout, models_table, state_view, table
 from roost.client.client import RoostClient
@@ -24,25 +25,30 @@ Worker = Annotated[str, typer.Option("--worker", metavar="WORKER", help="Only th
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Examples: roost state --watch  |  roost state --json | jq .cache_hit_rate")(state)
-    app.command(epilog="Example: roost models --json | jq -r '.models[].name'")(models)
-    app.command(epilog="Examples: roost load llama-7b --replicas 2  |  roost load llama-7b --worker worker-1 --pin")(load)
-    app.command(epilog="Example: roost unload llama-7b --worker worker-1")(unload)
-    app.command(epilog="Examples: roost drain worker-2  |  roost drain worker-2 --resume")(drain)
+    app.command(rich_help_panel=USE, epilog=examples("roost state --watch", "roost state --json | jq .cache_hit_rate"))(state)
+    app.command(rich_help_panel=USE, epilog=examples("roost models", "roost models --json | jq -r '.models[].name'"))(models)
+    app.command(
+        rich_help_panel=OPERATE, epilog=examples("roost load llama-7b --replicas 2", "roost load llama-7b --worker worker-1 --pin")
+    )(load)
+    app.command(rich_help_panel=OPERATE, epilog=examples("roost unload llama-7b", "roost unload llama-7b --worker worker-1"))(unload)
+    app.command(rich_help_panel=OPERATE, epilog=examples("roost drain worker-2", "roost drain worker-2 --resume"))(drain)
 
 
+@calls_cluster
 def state(
     *,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show every change until Ctrl-C; with --json one object a line.")] = False,
+    connection: Connection,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", metavar="", help="Show every change until Ctrl-C; with --json one object a line.")
+    ] = False,
     interval: Annotated[float, typer.Option("--interval", metavar="S", callback=positive, help="Seconds between changes shown.")] = 1.0,
-    coordinator: Coordinators = DEFAULT_TARGETS,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Show the cluster: its workers, what they hold, how busy they are, and the hit rate."""
 
     async def main() -> None:
-        async with RoostClient(coordinator, timeout_s=timeout) as client:
+        async with connection.client(timeout_s=timeout) as client:
             if watch:
                 await _watch(client, interval, as_json=as_json)
             else:
@@ -81,11 +87,12 @@ async def _watch(client: RoostClient, interval_s: float, *, as_json: bool) -> No
                 await asyncio.sleep(RECONNECT_S)
 
 
-def models(*, coordinator: Coordinators = DEFAULT_TARGETS, timeout: Timeout = 10.0, as_json: AsJson = False) -> None:
+@calls_cluster
+def models(*, connection: Connection, timeout: Timeout = 10.0, as_json: AsJson = False) -> None:
     """List every model the cluster knows, and where it is ready. Simulated ones say so."""
 
     async def main() -> None:
-        async with RoostClient(coordinator, timeout_s=timeout) as client:
+        async with connection.client(timeout_s=timeout) as client:
             known = await client.models()
         if as_json:
             print_json({"models": [model_json(snapshot) for snapshot in known]})
@@ -95,13 +102,14 @@ def models(*, coordinator: Coordinators = DEFAULT_TARGETS, timeout: Timeout = 10
     run(main, as_json=as_json)
 
 
+@calls_cluster
 def load(
     model: Model,
     *,
+    connection: Connection,
     replicas: Annotated[int | None, typer.Option("--replicas", metavar="N", help="Workers that should have it; 1 by default.")] = None,
     worker: Worker = "",
-    pin: Annotated[bool, typer.Option("--pin", help="Never evict it to make room.")] = False,
-    coordinator: Coordinators = DEFAULT_TARGETS,
+    pin: Annotated[bool, typer.Option("--pin", metavar="", help="Never evict it to make room.")] = False,
     timeout: LongTimeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
@@ -112,25 +120,26 @@ def load(
         raise typer.BadParameter(f"--replicas must be 1 or more (got {replicas})")
 
     async def main() -> None:
-        async with RoostClient(coordinator, long_timeout_s=timeout) as client:
+        async with connection.client(long_timeout_s=timeout) as client:
             outcomes = await client.load_model(model, replicas=replicas or 0, worker_id=worker, pin=pin)
         _show_outcomes(model, outcomes, done="ready", unchanged="was ready", as_json=as_json)
 
     run(main, as_json=as_json)
 
 
+@calls_cluster
 def unload(
     model: Model,
     *,
+    connection: Connection,
     worker: Worker = "",
-    coordinator: Coordinators = DEFAULT_TARGETS,
     timeout: LongTimeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
     """Put MODEL out on a worker, or everywhere."""
 
     async def main() -> None:
-        async with RoostClient(coordinator, long_timeout_s=timeout) as client:
+        async with connection.client(long_timeout_s=timeout) as client:
             outcomes = await client.unload_model(model, worker_id=worker)
         _show_outcomes(model, outcomes, done="put out", unchanged="did not have it", as_json=as_json)
 
@@ -150,18 +159,19 @@ def _show_outcomes(model: str, outcomes: tuple[WorkerOutcome, ...], *, done: str
     console_for_stdout().print(shown)
 
 
+@calls_cluster
 def drain(
     worker: Annotated[str, typer.Argument(metavar="WORKER", help="Name of a worker (see `roost state`).", show_default=False)],
     *,
-    resume: Annotated[bool, typer.Option("--resume", help="Let it take requests again.")] = False,
-    coordinator: Coordinators = DEFAULT_TARGETS,
+    connection: Connection,
+    resume: Annotated[bool, typer.Option("--resume", metavar="", help="Let it take requests again.")] = False,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Let WORKER finish what it has and take nothing new."""
 
     async def main() -> ExitCode:
-        async with RoostClient(coordinator, timeout_s=timeout) as client:
+        async with connection.client(timeout_s=timeout) as client:
             unfinished = await client.drain_worker(worker, resume=resume)
         if as_json:
             print_json({"worker_id": worker, "draining": not resume, "unfinished": unfinished})

@@ -12,6 +12,7 @@ from rich.text import Text
 from roost.client.cli.tables import state_view, totals_line
 from roost.client.results import ClusterState
 
+NOBODY = "nobody answers"
 LINE_EVERY_S = 3.0  # a log that follows the cluster is not to be flooded
 
 
@@ -51,7 +52,7 @@ class TerminalScreen:
         self._console.print(Text(text))
 
     def show(self, state: ClusterState | None, _now: float, /) -> None:
-        self._live.update(Text("the coordinator does not answer", style="red") if state is None else state_view(state), refresh=True)
+        self._live.update(Text(NOBODY, style="red") if state is None else state_view(state), refresh=True)
 
 
 class PlainScreen:
@@ -72,7 +73,7 @@ class PlainScreen:
         self._console.print(Text(text), soft_wrap=True)
 
     def show(self, state: ClusterState | None, now: float, /) -> None:
-        text = "the coordinator does not answer" if state is None else totals_line(state)
+        text = NOBODY if state is None else totals_line(state)
         if text != self._last and now - self._last_at >= LINE_EVERY_S:
             self._last, self._last_at = text, now
             self.line(text)

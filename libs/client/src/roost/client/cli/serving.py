@@ -1,4 +1,4 @@
-"""The verbs that become a service: coordinator, worker, prepare. They hand everything on, --help included."""
+"""The verbs that become a service: coordinator, worker, gossip, prepare. They hand everything on, --help included."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import NoReturn
 import typer
 
 from roost.client.cli.exits import ExitCode
+from roost.client.cli.options import SERVE
 from roost.client.cli.running import say
 
 PASS_ALL = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
 
 
 def register(app: typer.Typer) -> None:
-    app.command(context_settings=PASS_ALL, add_help_option=False)(coordinator)
-    app.command(context_settings=PASS_ALL, add_help_option=False)(worker)
-    app.command(context_settings=PASS_ALL, add_help_option=False)(prepare)
+    app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(coordinator)
+    app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(worker)
+    app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(gossip)
+    app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(prepare)
 
 
 def coordinator(context: typer.Context) -> None:
@@ -32,8 +34,13 @@ def worker(context: typer.Context) -> None:
     become("roost.worker", context.args)
 
 
+def gossip(context: typer.Context) -> None:
+    """Run a gossip sidecar here, beside a worker. Its own options: roost gossip --help."""
+    become("roost.gossip", context.args)
+
+
 def prepare(context: typer.Context) -> None:
-    """Fetch or build the files of models, so that workers find them: roost prepare [MODEL...]."""
+    """Fetch or build the files of models before they are asked for. Its own options: roost prepare --help."""
     become("roost.worker", ["prepare", *context.args])
 
 

@@ -12,24 +12,29 @@ from typing import Annotated
 
 import typer
 
+from roost.client.cli.connection import Connection, calls_cluster
 from roost.client.cli.exits import ExitCode
-from roost.client.cli.options import DEFAULT_TARGETS, AsJson, Coordinators, finite, positive
+from roost.client.cli.options import OPERATE, AsJson, examples, finite, not_negative, positive
 from roost.client.cli.running import Json, print_json, run
-from roost.client.client import RoostClient
 from roost.client.traffic import Traffic, TrafficCounts, TrafficOptions
 from roost.cluster.worker_state import CacheResult
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: roost traffic --models llama-7b,gpt-neo-2.7b --rate 5 --duration 60 --zipf 1.1 --seed 7")(traffic)
+    app.command(
+        rich_help_panel=OPERATE,
+        epilog=examples("roost traffic", "roost traffic --models llama-7b,gpt-neo-2.7b --rate 5 --duration 60 --zipf 1.1 --seed 7"),
+    )(traffic)
 
 
+@calls_cluster
 def traffic(
     *,
+    connection: Connection,
     models: Annotated[str, typer.Option("--models", metavar="A,B,…", help="Models, the most popular first; all if empty.")] = "",
     rate: Annotated[float, typer.Option("--rate", metavar="R", callback=positive, help="Requests a second on average (Poisson).")] = 2.0,
     duration: Annotated[
-        float, typer.Option("--duration", metavar="S", callback=finite, min=0.0, help="Seconds of new requests; 0: until Ctrl-C.")
+        float, typer.Option("--duration", metavar="S", callback=not_negative, help="Seconds of new requests; 0: until Ctrl-C.")
     ] = 30.0,
     concurrency: Annotated[
         int, typer.Option("--concurrency", metavar="C", help="Requests at once at most; those beyond are counted as skipped.")
@@ -42,7 +47,6 @@ def traffic(
     request_timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", callback=positive, help="Seconds one request may take.")
     ] = 120.0,
-    coordinator: Coordinators = DEFAULT_TARGETS,
     as_json: AsJson = False,
 ) -> None:
     """Send requests at a steady rate, whether or not the cluster keeps up, and count what became of them."""
@@ -50,7 +54,7 @@ def traffic(
 
     async def main() -> ExitCode:
         options = TrafficOptions(names or ("every one",), rate, duration, concurrency, max_tokens, zipf, request_timeout)
-        async with RoostClient(coordinator) as client:
+        async with connection.client() as client:
             known = tuple(snapshot.model.name for snapshot in await client.models())  # also says at once that nobody answers
             run_of_it = Traffic(client, options if names else replace(options, models=known), random.Random(seed))  # noqa: S311 - arrivals, no secrets
             with ended_by_signals(), suppress(asyncio.CancelledError):  # what was counted until then is shown

@@ -9,66 +9,150 @@ import typer
 
 from roost.client.cli.cluster_life import ClusterLife, UpOptions
 from roost.client.cli.exits import ExitCode
-from roost.client.cli.options import finite, positive
+from roost.client.cli.options import START, examples, not_negative, positive
 from roost.client.cli.running import run, say
 from roost.client.cli.serving import is_installed
-from roost.client.local.plan import ClusterOptions, plan_cluster
+from roost.client.local.outward import advertised_host
+from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
 
 COORDINATOR_PORT = 9000
 BASE_WORKER_PORT = 8000
 BASE_METRICS_PORT = 9100
+BASE_GOSSIP_PORT = 7945
+BASE_SIDECAR_PORT = 7845
 PROMPT = "Once upon a time"
+MAX_TOKENS = 32  # of the first request: its answer is to be on the screen soon
+FIRST = "The first request"
+PLACES = "Addresses and ports"
 
 
 def register(app: typer.Typer) -> None:
     app.command(
-        epilog="Examples: roost up --workers 3  |  roost up --workers 2 --duration 30 --memory 300MB  |  "
-        'roost up --model gemma-3-270m --prompt "The capital of France is". '
-        "Ctrl-C stops everything within 5 s and exits with 0; a second one kills at once and exits with 130."
+        rich_help_panel=START,
+        epilog=examples(
+            "roost up",
+            'roost up --model gemma-3-270m --prompt "The capital of France is"',
+            "roost up --workers 2 --memory 300MB --duration 30",
+        )
+        + "\n\nCtrl-C stops everything within 5 s and exits with 0; a second one kills at once and exits with 130.",
     )(up)
 
 
 def up(
     *,
     workers: Annotated[int, typer.Option("--workers", "-n", metavar="N", help="Worker processes, 1-64.")] = 3,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="Who decides: one coordinator, or a gossip sidecar beside each worker and no coordinator.")
+    ] = Mode.CENTRAL,
     duration: Annotated[
-        float, typer.Option("--duration", metavar="S", callback=finite, min=0.0, help="Seconds to run once ready; 0: until Ctrl-C.")
+        float,
+        typer.Option(
+            "--duration", metavar="S", callback=not_negative, help="Seconds to run once ready; 0: until Ctrl-C.", show_default=False
+        ),
     ] = 0.0,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where every process listens.")] = "127.0.0.1",
-    coordinator_port: Annotated[int, typer.Option("--coordinator-port", metavar="PORT", help="Its own port.")] = COORDINATOR_PORT,
-    base_worker_port: Annotated[
-        int, typer.Option("--base-worker-port", metavar="PORT", help="Worker i (from 1) listens on PORT + i.")
-    ] = BASE_WORKER_PORT,
-    base_metrics_port: Annotated[
-        int, typer.Option("--base-metrics-port", metavar="PORT", help="The coordinator's metrics; worker i has PORT + i.")
-    ] = BASE_METRICS_PORT,
-    metrics: Annotated[
-        bool, typer.Option("--metrics/--no-metrics", help="Metrics on those ports, or on any free ones that nobody knows.")
-    ] = True,
+    policy: Annotated[str, typer.Option("--policy", metavar="NAME", help="How a worker is chosen.", show_default=False)] = "",
     models: Annotated[
         Path | None,
-        typer.Option("--models", metavar="FILE", exists=True, dir_okay=False, readable=True, resolve_path=True, help="A model catalogue."),
+        typer.Option(
+            "--models",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            resolve_path=True,
+            help="Your model catalogue (models.toml), instead of the one that ships.",
+        ),
     ] = None,
-    policy: Annotated[str, typer.Option("--policy", metavar="NAME", help="How the coordinator chooses.", show_default=False)] = "",
     memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Each worker's memory for models, such as 300MB.")] = "",
     slots: Annotated[
         int | None, typer.Option("--slots", metavar="N", help="Requests each worker runs at once.", show_default=False)
     ] = None,
     log_dir: Annotated[
         Path | None,
-        typer.Option("--log-dir", metavar="DIR", file_okay=False, help="Folder for one log file a process.", show_default=False),
+        typer.Option(
+            "--log-dir",
+            metavar="DIR",
+            file_okay=False,
+            help="Folder for one log file a process; a new temporary one if not given.",
+            show_default=False,
+        ),
     ] = None,
-    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Answer a first request with it.", show_default=False)] = "",
-    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What the first request continues.")] = PROMPT,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Tokens of the first request; 0: the model's default.")] = 0,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="MODEL", help="Generate with it as soon as the cluster is ready.", show_default=False, rich_help_panel=FIRST
+        ),
+    ] = "",
+    prompt: Annotated[
+        str, typer.Option("--prompt", metavar="TEXT", help="What the first request continues.", rich_help_panel=FIRST)
+    ] = PROMPT,
+    max_tokens: Annotated[
+        int,
+        typer.Option("--max-tokens", metavar="N", help="Tokens of it at most; 0: the model's default.", rich_help_panel=FIRST),
+    ] = MAX_TOKENS,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Where every process listens. 0.0.0.0 lets other machines in; nobody is asked who they are.",
+            rich_help_panel=PLACES,
+        ),
+    ] = "127.0.0.1",
+    advertise: Annotated[
+        str,
+        typer.Option(
+            "--advertise",
+            metavar="HOST",
+            help="Name or address by which clients reach the workers. If not given: that of --host, "
+            "or for 0.0.0.0 this machine's address in its network.",
+            show_default=False,
+            rich_help_panel=PLACES,
+        ),
+    ] = "",
+    coordinator_port: Annotated[
+        int, typer.Option("--coordinator-port", metavar="PORT", help="Where the cluster is called.", rich_help_panel=PLACES)
+    ] = COORDINATOR_PORT,
+    base_worker_port: Annotated[
+        int, typer.Option("--base-worker-port", metavar="PORT", help="Worker i (from 1) listens on PORT + i.", rich_help_panel=PLACES)
+    ] = BASE_WORKER_PORT,
+    base_metrics_port: Annotated[
+        int,
+        typer.Option(
+            "--base-metrics-port",
+            metavar="PORT",
+            help="The coordinator's metrics; worker i has PORT + i, its sidecar PORT + 100 + i.",
+            rich_help_panel=PLACES,
+        ),
+    ] = BASE_METRICS_PORT,
+    base_gossip_port: Annotated[
+        int,
+        typer.Option("--base-gossip-port", metavar="PORT", help="Sidecar i (from 1) gossips on PORT + i.", rich_help_panel=PLACES),
+    ] = BASE_GOSSIP_PORT,
+    base_sidecar_port: Annotated[
+        int,
+        typer.Option("--base-sidecar-port", metavar="PORT", help="Sidecar i is called at PORT + i.", rich_help_panel=PLACES),
+    ] = BASE_SIDECAR_PORT,
+    metrics: Annotated[
+        bool,
+        typer.Option(
+            "--metrics/--no-metrics",
+            metavar="",
+            help="Metrics on those ports; --no-metrics: on any free ones, so that none is needed.",
+            show_default=False,
+            rich_help_panel=PLACES,
+        ),
+    ] = True,
     start_timeout: Annotated[
-        float, typer.Option("--start-timeout", metavar="S", callback=positive, help="Seconds until every worker must have registered.")
+        float, typer.Option("--start-timeout", metavar="S", callback=positive, help="Seconds in which every worker must be ready.")
     ] = 60.0,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Let the processes log more.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end on stdout; the rest goes to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", metavar="", help="Let the processes log more.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON object at the end on stdout; the rest goes to stderr.")
+    ] = False,
 ) -> None:
     """Run a cluster of real processes on this machine until Ctrl-C, and show how it does."""
-    _check_installed()
+    _check_installed(mode)
 
     async def main() -> ExitCode:
         cluster = ClusterOptions(
@@ -81,7 +165,11 @@ def up(
             policy=policy,
             memory=memory,
             slots=slots,
+            advertised_host=advertised_host(host, advertise),
             is_verbose=verbose,
+            mode=mode,
+            base_gossip_port=base_gossip_port,
+            base_sidecar_port=base_sidecar_port,
         )
         options = UpOptions(duration, start_timeout, log_dir, model, prompt, max_tokens, as_json)
         return await ClusterLife(cluster, plan_cluster(cluster), options).run()
@@ -89,8 +177,9 @@ def up(
     run(main, as_json=as_json)
 
 
-def _check_installed() -> None:
-    missing = [package for package in ("roost.coordinator", "roost.worker") if not is_installed(package)]
+def _check_installed(mode: Mode) -> None:
+    decider = "roost.coordinator" if mode is Mode.CENTRAL else "roost.gossip"
+    missing = [package for package in (decider, "roost.worker") if not is_installed(package)]
     if missing:
         say(f"roost: {' and '.join(missing)} must be installed here for `roost up`; install {' '.join(missing).replace('.', '-')}.")
         raise typer.Exit(ExitCode.FAILED)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from roost.client.local import guard
 from roost.client.local.guard import signal_group
-from roost.client.local.plan import COORDINATOR, ProcessPlan
+from roost.client.local.plan import ProcessPlan
 
 WORKERS_STOP_S = 2.5  # between SIGTERM and SIGKILL; with the next two the whole stop stays under 5 s
-COORDINATOR_STOP_S = 1.2
+DECIDERS_STOP_S = 1.4
 KILL_S = 1.0
 TAIL_LINES = 15  # of a log that are worth showing
 TAIL_BYTES = 8192
@@ -119,10 +119,10 @@ class Processes:
         return ended
 
     async def stop(self) -> None:
-        """Workers first, so that they can say goodbye; then the coordinator; then whoever is left, by force. Under 5 s."""
+        """Workers first, so that they can say goodbye; then the coordinator or the sidecars; then whoever is left, by force. Under 5 s."""
         workers = [child for child in self.children if child.plan.is_worker]
         await _end(workers, WORKERS_STOP_S)
-        await _end([child for child in self.children if child.plan.name == COORDINATOR], COORDINATOR_STOP_S)
+        await _end([child for child in self.children if not child.plan.is_worker], DECIDERS_STOP_S)
         self.kill()
         await _exited(self.children, KILL_S)
         self.sweep()

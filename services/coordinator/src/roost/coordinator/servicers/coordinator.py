@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 
 from grpc import aio
+
 from roost.coordinator.codec import downward_to_wire, outcomes_to_wire, upward_from_wire, wish_from_wire
 from roost.coordinator.connections import Connections, Downward, Upward
 from roost.coordinator.operations import Operations
 from roost.coordinator.plane import CentralPlane
-from roost.coordinator.streams import open_writer, refusing_garbage
 from roost.service.codec import state_from_wire
+from roost.service.streams import open_writer, refusing_garbage
 from roost.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 ConnectContext = aio.ServicerContext[coordinator_pb2.ConnectRequest, coordinator_pb2.ConnectResponse]

@@ -1,4 +1,4 @@
-"""What the worker asks of an engine. Every implementation passes `tests/engine_suite.py`.
+"""What the worker asks of an engine. Every implementation passes `tests/engines/test_engine_suite.py`.
 
 An engine turns a catalogue entry into a `LoadedModel`; a `LoadedModel` turns a prompt into numbered tokens. Loading and closing
 never block the event loop; closing an async generator early (`aclose`) frees what the generation held within one token.

@@ -102,6 +102,8 @@ class LlamaCppModel:
         """See `LoadedModel.generate`."""
         if not prompt:
             raise InvalidField("prompt", "is empty; there is nothing to continue")
+        if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise InvalidField("prompt", "has half of a surrogate pair, which no text may have")
         if self._child is None or not self.is_open:
             raise self._failure()
         self._last_id += 1

@@ -23,6 +23,9 @@ from roost.worker.engines.llama import UNFINISHED, Context, Sampler, Weights
 from roost.worker.engines.text import StopFilter
 
 READ_BYTES: Final = 1024 * 1024
+SAMPLED_CHARACTERS_PER_TOKEN: Final = 8  # about twice what ordinary text has
+MOST_CHARACTERS_PER_TOKEN: Final = 256  # the longest tokens of real vocabularies are long runs of spaces, below this
+CUT_TOKENS: Final = 16  # by how much the beginning of a text may have more tokens than the same part of the whole
 MAX_PENDING_TOKENS: Final = 8  # a character is at most four byte tokens; what is incomplete after this never completes
 
 
@@ -121,6 +124,30 @@ class Generation:
         return {"is": "token", "id": self.id, "token": token.id, "text": token.text}
 
 
+class UnreadablePrompt(Exception):
+    """The prompt cannot be continued within the context; the text says why."""
+
+
+def read_prompt(weights: Weights, prompt: str) -> list[int]:
+    """The prompt's tokens, at least 1 and fewer than the context holds. Raises UnreadablePrompt.
+
+    Cutting text into tokens takes longer than linear time (2 MB: many seconds, in which nothing else runs here), so a prompt that is
+    far too long is recognised by its beginning.
+    """
+    limit = weights.context_tokens
+    beginning = prompt[: limit * SAMPLED_CHARACTERS_PER_TOKEN]
+    if len(prompt) > limit * MOST_CHARACTERS_PER_TOKEN or (
+        len(prompt) > len(beginning) and len(weights.tokenize(beginning)) > limit + CUT_TOKENS
+    ):
+        raise UnreadablePrompt(f"has {len(prompt)} characters, more than {limit} tokens; the context holds {limit}, prompt and answer")
+    tokens = weights.tokenize(prompt)
+    if not tokens:
+        raise UnreadablePrompt("has no tokens; there is nothing to continue")
+    if len(tokens) >= limit:
+        raise UnreadablePrompt(f"has {len(tokens)} tokens; the context holds {limit}, prompt and answer")
+    return tokens
+
+
 class Child:
     """The weights, the contexts that are free, and the generations that take turns. At most `parallel` contexts are ever made."""
 
@@ -155,19 +182,14 @@ class Child:
     def _start_waiting(self) -> None:
         while self._waiting and self._free:
             order = self._waiting.popleft()
-            prompt = self._weights.tokenize(text_of(order, "prompt"))
-            problem = self._problem_with(prompt)
-            if problem:
-                self._pipe.send({"is": "refused", "id": order["id"], "why": problem})
-            else:
-                self._running.append(Generation(order, prompt, self._weights, self._free.pop()))
-
-    def _problem_with(self, prompt: list[int]) -> str:
-        if not prompt:
-            return "has no tokens; there is nothing to continue"
-        if len(prompt) >= self._weights.context_tokens:
-            return f"has {len(prompt)} tokens; the context holds {self._weights.context_tokens}, prompt and answer"
-        return ""
+            try:
+                prompt = read_prompt(self._weights, text_of(order, "prompt"))
+                self._running.append(Generation(order, prompt, self._weights, self._free[-1]))
+                self._free.pop()
+            except UnreadablePrompt as refusal:
+                self._pipe.send({"is": "refused", "id": order["id"], "why": str(refusal)})
+            except (ValueError, RuntimeError) as error:
+                self._pipe.send({"is": "failed", "id": order["id"], "why": str(error)})
 
     def _take_turn(self, generation: Generation) -> None:
         try:

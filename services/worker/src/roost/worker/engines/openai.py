@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from typing import Final, TypeVar
 
 import httpx
+
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError
 from roost.worker.engines.interface import GenerationEvent, PromptRead, Sampling

@@ -1,4 +1,4 @@
-"""`roost.v1.Scheduler` on the central plane."""
+"""`roost.v1.Scheduler` on either plane."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import itertools
 from collections.abc import AsyncIterable, AsyncIterator
 
 from grpc import aio
-from roost.coordinator.codec import answered_to_wire, asked_from_wire, watch_interval_from_wire
-from roost.coordinator.plane import CentralPlane
-from roost.coordinator.scheduling import Answered, Asked, Scheduling
-from roost.coordinator.streams import StopSignal, Write, open_writer, refusing_garbage, stream_tasks
-from roost.service.codec import cluster_state_to_wire, decision_to_wire, request_from_wire
-from roost.v1 import scheduler_pb2, scheduler_pb2_grpc
 
-CENTRAL = scheduler_pb2.PLANE_CENTRAL
+from roost.service.codec import cluster_state_to_wire, decision_to_wire, request_from_wire
+from roost.service.scheduler.codec import answered_to_wire, asked_from_wire, watch_interval
+from roost.service.scheduler.plane import SchedulingPlane
+from roost.service.scheduler.scheduling import Answered, Asked, Scheduling
+from roost.service.streams import StopSignal, Write, open_writer, refusing_garbage, stream_tasks
+from roost.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 UnaryContext = aio.ServicerContext[scheduler_pb2.ScheduleRequest, scheduler_pb2.ScheduleResponse]
 StreamContext = aio.ServicerContext[scheduler_pb2.ScheduleStreamRequest, scheduler_pb2.ScheduleStreamResponse]
@@ -23,10 +22,11 @@ WatchContext = aio.ServicerContext[scheduler_pb2.WatchClusterStateRequest, sched
 
 
 class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
-    """Answers from the coordinator's view."""
+    """Answers from the plane's view; `kind` is what the answers say of who decided."""
 
-    def __init__(self, plane: CentralPlane, *, stop: StopSignal) -> None:
+    def __init__(self, plane: SchedulingPlane, *, stop: StopSignal, kind: scheduler_pb2.Plane.ValueType) -> None:
         self._plane = plane
+        self._kind = kind
         self._scheduling = Scheduling(plane, stop=stop)
         self._stop = stop
         self._unnamed = itertools.count(1)
@@ -34,7 +34,7 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     async def Schedule(self, request: scheduler_pb2.ScheduleRequest, context: UnaryContext) -> scheduler_pb2.ScheduleResponse:
         question = request_from_wire(request, "" if request.request_id else f"r{next(self._unnamed)}")
         decision = self._plane.place_now(question) or await self._plane.place_later(question)
-        return decision_to_wire(decision, CENTRAL)
+        return decision_to_wire(decision, self._kind)
 
     async def ScheduleStream(  # type: ignore[override]  # a coroutine, not a generator: see `streams`
         self, request_iterator: AsyncIterable[scheduler_pb2.ScheduleStreamRequest], context: StreamContext
@@ -42,7 +42,7 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
         send = await open_writer(context)
 
         async def write(answer: Answered) -> None:
-            await send(answered_to_wire(answer, CENTRAL))
+            await send(answered_to_wire(answer, self._kind))
 
         await self._scheduling.serve(_asked(request_iterator), write)
 
@@ -54,7 +54,7 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     async def WatchClusterState(  # type: ignore[override]  # a coroutine, not a generator: see `streams`
         self, request: scheduler_pb2.WatchClusterStateRequest, context: WatchContext
     ) -> None:
-        interval_s = watch_interval_from_wire(request)
+        interval_s = watch_interval(request.interval_s)
         async with stream_tasks() as tasks:
             with self._plane.changes.watching():
                 tasks.create_task(self._stop.refuse_when_set())
@@ -62,14 +62,14 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
 
     async def _watch(self, interval_s: float, write: Write[scheduler_pb2.WatchClusterStateResponse]) -> None:
         while True:
-            mark = self._plane.central.mark
+            mark = self._plane.mark
             await write(scheduler_pb2.WatchClusterStateResponse(state=self._state()))
             await asyncio.sleep(interval_s)
             await self._plane.changed_since(mark)
 
     def _state(self) -> scheduler_pb2.GetClusterStateResponse:
-        central = self._plane.central
-        return cluster_state_to_wire(central.view, central.placer, self._plane.now, CENTRAL)
+        plane = self._plane
+        return cluster_state_to_wire(plane.view, plane.placer, plane.now, self._kind)
 
 
 async def _asked(requests: AsyncIterable[scheduler_pb2.ScheduleStreamRequest]) -> AsyncIterator[Asked]:

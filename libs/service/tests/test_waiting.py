@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from roost.cluster.errors import NoCapacity, NoWorkers, ServerStopping, UnknownModel
-from roost.coordinator.waiting import WaitingRoom
 from roost.placement.decision import Action, Decision
 from roost.placement.request import PlacementRequest
+from roost.service.scheduler.waiting import WaitingRoom
 
 
 def request(request_id: str, *, priority: int = 0, deadline_s: float = 0.0) -> PlacementRequest:

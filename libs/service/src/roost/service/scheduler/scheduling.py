@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from roost.cluster.errors import InvalidField, RoostError
-from roost.coordinator.plane import CentralPlane
-from roost.coordinator.streams import StopSignal, Write, stream_tasks
 from roost.placement.decision import Decision
 from roost.placement.request import PlacementRequest
+from roost.service.scheduler.plane import SchedulingPlane
+from roost.service.streams import StopSignal, Write, stream_tasks
 
 MAX_IN_FLIGHT: Final = 1_000  # requests of one stream that wait for a worker; the waiting room of the process is as large
 
@@ -39,7 +39,7 @@ class Answered:
 class Scheduling:
     """Serves any number of streams; each call of `serve` is one of them."""
 
-    def __init__(self, plane: CentralPlane, *, stop: StopSignal) -> None:
+    def __init__(self, plane: SchedulingPlane, *, stop: StopSignal) -> None:
         self._plane = plane
         self._stop = stop
 

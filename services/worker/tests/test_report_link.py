@@ -7,11 +7,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from roost.v1 import coordinator_pb2, state_pb2, worker_pb2, worker_pb2_grpc
-from roost.worker.app import worker
 from steered_engine import SteeredEngine
 from tiny_coordinator import listening
 from worker_world import DEADLINE_S, serving, settings_for
+
+from roost.v1 import coordinator_pb2, state_pb2, worker_pb2, worker_pb2_grpc
+from roost.worker.app import worker
 
 MODELS = "".join(f'[models.{name}]\nengine = "simulated"\nsource = "published"\nsize = "40MB"\n' for name in ("a", "b"))
 

@@ -1,4 +1,4 @@
-"""The worker's one stream to the coordinator: reports and command results up, commands down, for as long as either lives.
+"""The worker's one stream to a coordinator or to its sidecar: reports up, whatever the peer asks down, for as long as either lives.
 
 The worker serves whether or not the stream stands; only the choice of who is asked depends on it.
 """
@@ -9,55 +9,73 @@ import asyncio
 import enum
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import grpc
-from roost.cluster.errors import InvalidField, NoCapacity, RoostError
-from roost.cluster.names import check_model_name
+
 from roost.service.channels import open_channel
 from roost.service.codec import state_to_wire
-from roost.service.errors import to_refusal
 from roost.service.logs import get_logger
 from roost.service.tls import TlsFiles
-from roost.v1 import coordinator_pb2, coordinator_pb2_grpc
+from roost.v1 import state_pb2
 from roost.worker.metrics import WorkerMetrics
+from roost.worker.outcomes import Outcomes
 from roost.worker.pace import Backoff, ReportPace
 from roost.worker.report import Reporter
 from roost.worker.runtime import Runtime
 from roost.worker.tasks import task_scope
 
-WELCOME_TIMEOUT_S = 5.0  # a coordinator that takes longer for its first word is as good as away
+WELCOME_TIMEOUT_S = 5.0  # a peer that takes longer for its first word is as good as away
 WRITE_TIMEOUT_S = 5.0  # a stream that does not take a report for so long is broken
-GOODBYE_TIMEOUT_S = 1.0  # for the coordinator to take the last report and end its side
-MAX_COMMANDS = 64  # run at once; an operator's wishes, never load
+GOODBYE_TIMEOUT_S = 1.0  # for the peer to take the last report and end its side
 
-Call = grpc.aio.StreamStreamCall[coordinator_pb2.ConnectRequest, coordinator_pb2.ConnectResponse]
+Up = TypeVar("Up")
+Down = TypeVar("Down")
 log = get_logger()
+
+
+class Line(Protocol[Up, Down]):
+    """One kind of peer: how a stream to it is opened, and what is said on it. `name` is its word in logs and metrics."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def down(self) -> type[Down]: ...
+
+    def open(self, channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[Up, Down]: ...
+
+    def report(self, report: state_pb2.WorkerLoadReport) -> Up: ...
+
+    async def obey(self, message: Down) -> Up | None:
+        """Do what the peer asks, and the answer to it, if there is one."""
+        ...
 
 
 class _Ending(enum.Enum):
     """Why a session ended without an error status."""
 
     BY_US = "we said goodbye"
-    BY_PEER = "the coordinator ended the stream"
+    BY_PEER = "the peer ended the stream"
     BROKEN = "the stream took no report in time"
 
 
 @dataclass(slots=True)
-class _Session:
+class _Session(Generic[Up, Down]):
     """One stream. Writes take turns: gRPC allows one at a time."""
 
-    call: Call
+    call: grpc.aio.StreamStreamCall[Up, Down]
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     commands: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def write(self, message: coordinator_pb2.ConnectRequest) -> None:
+    async def write(self, message: Up) -> None:
         async with self.turn, asyncio.timeout(WRITE_TIMEOUT_S):
             await self.call.write(message)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where the coordinator is, HOST:PORT, and how it is spoken to."""
+    """Where the coordinator or the sidecar is, HOST:PORT, and how it is spoken to."""
 
     target: str
     tls: TlsFiles | None = None
@@ -76,14 +94,25 @@ class LinkTiming:
     clock: Callable[[], float]
 
 
-class CoordinatorLink:
-    """State: whether the coordinator takes our reports now, and what was last said in the log about it."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where reports come from: what they say, when they change, and which outcomes this peer has still to hear."""
 
-    def __init__(self, peer: Peer, runtime: Runtime, reporter: Reporter, metrics: WorkerMetrics, *, timing: LinkTiming) -> None:
+    runtime: Runtime
+    reporter: Reporter
+    outcomes: Outcomes
+
+
+class ReportLink(Generic[Up, Down]):
+    """State: whether the peer takes our reports now, and what was last said in the log about it."""
+
+    def __init__(self, line: Line[Up, Down], peer: Peer, source: Source, metrics: WorkerMetrics, *, timing: LinkTiming) -> None:
         self.is_connected = False
+        self._line = line
+        self._connected_event, self._lost_event = f"{line.name}_connected", f"{line.name}_lost"
         self._peer = peer
-        self._runtime = runtime
-        self._reporter = reporter
+        self._reporter = source.reporter
+        self._outcomes = source.outcomes
         self._metrics = metrics
         self._pace = timing.pace
         self._backoff = timing.backoff
@@ -91,8 +120,8 @@ class CoordinatorLink:
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._said = ""
-        runtime.subscribe(self._notice)
-        metrics.connected(is_connected=False)
+        source.runtime.subscribe(self._notice)
+        metrics.connected(line.name, is_connected=False)
 
     async def run(self) -> None:
         """Connects, reports and obeys until `close`; every loss is followed by another attempt."""
@@ -122,18 +151,18 @@ class CoordinatorLink:
         """One session, from dialling to its end; returns why it ended."""
         try:
             async with self._peer.dial() as channel:
-                return await _told(self._converse(_Session(coordinator_pb2_grpc.CoordinatorStub(channel).Connect())))
+                return await _told(self._converse(_Session(self._line.open(channel))))
         finally:
             self._set_connected(is_connected=False)
-            self._runtime.outcomes.stream_lost(self._clock())
+            self._outcomes.stream_lost(self._clock())
 
-    async def _converse(self, session: _Session) -> str:
+    async def _converse(self, session: _Session[Up, Down]) -> str:
         """A full report, the welcome, then reports and commands until either side has had enough."""
         try:
             await self._report(session, has_catalogue=True)
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
                 first = await session.call.read()
-            if not isinstance(first, coordinator_pb2.ConnectResponse):
+            if not isinstance(first, self._line.down):
                 return _Ending.BY_PEER.value
             self._backoff.succeeded()
             self._set_connected(is_connected=True)
@@ -141,11 +170,11 @@ class CoordinatorLink:
         finally:
             session.call.cancel()
 
-    async def _report_and_obey(self, session: _Session, first: coordinator_pb2.ConnectResponse) -> str:
+    async def _report_and_obey(self, session: _Session[Up, Down], first: Down) -> str:
         async with task_scope() as tasks:
             self._obey(session, tasks, first)
-            reporting = tasks.create_task(_told(self._keep_reporting(session)), name="coordinator reports")
-            obeying = tasks.create_task(_told(self._keep_obeying(session, tasks)), name="coordinator commands")
+            reporting = tasks.create_task(_told(self._keep_reporting(session)), name=f"{self._line.name} reports")
+            obeying = tasks.create_task(_told(self._keep_obeying(session, tasks)), name=f"{self._line.name} commands")
             await asyncio.wait({reporting, obeying}, return_when=asyncio.FIRST_COMPLETED)
             if self._closing.is_set():  # cancelling a stream drops what it has not yet sent
                 await asyncio.wait({obeying}, timeout=GOODBYE_TIMEOUT_S)
@@ -156,7 +185,7 @@ class CoordinatorLink:
 
     # --- up -----------------------------------------------------------------------------------------
 
-    async def _keep_reporting(self, session: _Session) -> str:
+    async def _keep_reporting(self, session: _Session[Up, Down]) -> str:
         while not self._closing.is_set():
             self._wake.clear()
             due_in_s = self._pace.due_in(self._clock())
@@ -172,67 +201,45 @@ class CoordinatorLink:
         await session.call.done_writing()
         return _Ending.BY_US.value
 
-    async def _report(self, session: _Session, *, has_catalogue: bool = False) -> None:
-        outcomes = self._runtime.outcomes.unsent()
+    async def _report(self, session: _Session[Up, Down], *, has_catalogue: bool = False) -> None:
+        outcomes = self._outcomes.unsent()
         report = state_to_wire(self._reporter.next_report(has_catalogue=has_catalogue, outcomes=outcomes))
         now = self._clock()
         self._pace.sent(now)
-        self._runtime.outcomes.sent(len(outcomes), now)
-        await session.write(coordinator_pb2.ConnectRequest(report=report))
+        self._outcomes.sent(len(outcomes), now)
+        await session.write(self._line.report(report))
 
     # --- down ---------------------------------------------------------------------------------------
 
-    async def _keep_obeying(self, session: _Session, tasks: asyncio.TaskGroup) -> str:
-        while isinstance(message := await session.call.read(), coordinator_pb2.ConnectResponse):
+    async def _keep_obeying(self, session: _Session[Up, Down], tasks: asyncio.TaskGroup) -> str:
+        while isinstance(message := await session.call.read(), self._line.down):
             self._obey(session, tasks, message)
         return _Ending.BY_PEER.value
 
-    def _obey(self, session: _Session, tasks: asyncio.TaskGroup, message: coordinator_pb2.ConnectResponse) -> None:
-        if message.WhichOneof("message") == "command":
-            task = tasks.create_task(self._execute(session, message.command), name=f"command {message.command.command_id}")
-            session.commands.add(task)
-            task.add_done_callback(session.commands.discard)
+    def _obey(self, session: _Session[Up, Down], tasks: asyncio.TaskGroup, message: Down) -> None:
+        task = tasks.create_task(self._answer(session, message), name=f"what the {self._line.name} asks")
+        session.commands.add(task)
+        task.add_done_callback(session.commands.discard)
 
-    async def _execute(self, session: _Session, command: coordinator_pb2.Command) -> None:
-        """Carries the command out and answers it, whatever came of it."""
-        started = self._clock()
-        result = coordinator_pb2.CommandResult(command_id=command.command_id)
-        try:
-            if len(session.commands) > MAX_COMMANDS:
-                raise NoCapacity(f"{MAX_COMMANDS} commands are under way", 1.0)
-            await self._carry_out(command)
-        except RoostError as error:
-            refusal = to_refusal(error)
-            result.code, result.message, result.reason = refusal.code, refusal.message, refusal.reason
-        result.elapsed_s = self._clock() - started
-        log.info("command_done", command=command.WhichOneof("action"), code=result.code, message=result.message)
-        await _told(session.write(coordinator_pb2.ConnectRequest(result=result)))
-
-    async def _carry_out(self, command: coordinator_pb2.Command) -> None:
-        match command.WhichOneof("action"):
-            case "load_model":
-                await self._runtime.load(check_model_name(command.load_model.model), is_pinned=command.load_model.pin)
-            case "unload_model":
-                await self._runtime.unload(check_model_name(command.unload_model.model))
-            case "drain":
-                self._runtime.drain(resume=command.drain.resume)
-            case _:
-                raise InvalidField("action", "is none that this version of the worker knows")
+    async def _answer(self, session: _Session[Up, Down], message: Down) -> None:
+        answer = await self._line.obey(message)
+        if answer is not None:
+            await _told(session.write(answer))
 
     # --- saying -------------------------------------------------------------------------------------
 
     def _set_connected(self, *, is_connected: bool) -> None:
         if is_connected and not self.is_connected:
-            log.info("coordinator_connected", target=self._peer.target)
+            log.info(self._connected_event, target=self._peer.target)
             self._said = ""
         self.is_connected = is_connected
-        self._metrics.connected(is_connected=is_connected)
+        self._metrics.connected(self._line.name, is_connected=is_connected)
 
     def _say(self, why: str) -> None:
         """Once for each new reason, not for each attempt."""
         if why != self._said:
             self._said = why
-            log.warning("coordinator_lost", target=self._peer.target, why=why)
+            log.warning(self._lost_event, target=self._peer.target, why=why)
 
 
 async def _told(work: Coroutine[None, None, str | None]) -> str:

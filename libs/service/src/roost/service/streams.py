@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 from grpc import aio
+
 from roost.cluster.errors import InvalidField, ServerStopping
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
-
-NAME: Final = "the coordinator"
 
 
 class Write(Protocol[T_contra]):
@@ -77,7 +76,9 @@ def refusing_garbage() -> Iterator[None]:
 class StopSignal:
     """Set once, when the process begins to stop; long calls end by it with a refusal that says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        """`name` says who is stopping, such as "the coordinator"."""
+        self._name = name
         self._event = asyncio.Event()
 
     @property
@@ -90,4 +91,4 @@ class StopSignal:
     async def refuse_when_set(self) -> None:
         """Waits for `set`, then raises ServerStopping."""
         await self._event.wait()
-        raise ServerStopping(NAME)
+        raise ServerStopping(self._name)

@@ -1,0 +1,139 @@
+"""A decider as its doors see it: a view and a placer with a clock, counted from outside.
+
+State: the requests that wait for a worker and the watchers that wait for a change; both are woken from here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from roost.cluster.errors import NoWorkers, RoostError, ServerStopping
+from roost.cluster.view import ClusterView
+from roost.placement.decision import Decision
+from roost.placement.placer import Placer
+from roost.placement.request import PlacementRequest
+from roost.service.scheduler.metrics import DecisionMetrics
+from roost.service.scheduler.waiting import WaitingRoom
+from roost.service.scheduler.watching import Changes
+
+Clock = Callable[[], float]
+"""Monotonic seconds."""
+
+Mark = tuple[int, int, int, int, int, int]
+
+
+class Knowledge(Protocol):
+    """What a plane knows of the cluster and decides from; the coordinator's is fed by reports, a sidecar's by gossip."""
+
+    @property
+    def view(self) -> ClusterView: ...
+
+    @property
+    def placer(self) -> Placer: ...
+
+    def refresh(self, now: float) -> None:
+        """Bring the view up to `now`, where that was put off until somebody looks."""
+
+
+def mark_of(view: ClusterView, placer: Placer) -> Mark:
+    """Differs from an earlier one if and only if something that a watcher sees has changed."""
+    counts = placer.statistics
+    return (view.version, placer.reservations, counts.total_requests, counts.hits, counts.cold_starts, counts.joins)
+
+
+def may_take(view: ClusterView, worker_id: str, request: PlacementRequest) -> bool:
+    """True if `worker_id` takes requests now and could run this one."""
+    entry = view.entries.get(worker_id)
+    if entry is None or not entry.is_available:
+        return False
+    return worker_id not in request.excluded and view.can_load(worker_id, request.model)
+
+
+class SchedulingPlane:
+    """Must be used from one event loop. `name` says in refusals who is stopping."""
+
+    def __init__(self, knowledge: Knowledge, *, name: str, clock: Clock, metrics: DecisionMetrics) -> None:
+        self.changes = Changes()
+        self._knowledge = knowledge
+        self._name = name
+        self._waiting = WaitingRoom()
+        self._clock = clock
+        self._decisions = metrics
+
+    @property
+    def now(self) -> float:
+        return self._clock()
+
+    @property
+    def view(self) -> ClusterView:
+        """The view as of now."""
+        self._knowledge.refresh(self._clock())
+        return self._knowledge.view
+
+    @property
+    def placer(self) -> Placer:
+        return self._knowledge.placer
+
+    @property
+    def mark(self) -> Mark:
+        """Differs from an earlier one if and only if something that a watcher sees has changed."""
+        return mark_of(self.view, self.placer)
+
+    def place_now(self, request: PlacementRequest) -> Decision | None:
+        """The decision, or None if no worker can take the request and it may wait: then `place_later`.
+
+        Raises UnknownModel, ModelTooLarge, DeadlineImpossible, and NoWorkers if it may not wait.
+        """
+        try:
+            return self._decide(request)
+        except NoWorkers as refusal:
+            if request.may_queue:
+                return None
+            self._decisions.refused(refusal)
+            raise
+        except RoostError as refusal:
+            self._decisions.refused(refusal)
+            raise
+
+    async def place_later(self, request: PlacementRequest) -> Decision:
+        """Waits for a worker. Raises NoWorkers (none in time), NoCapacity (too many wait), ServerStopping, and what a decision raises."""
+        try:
+            return await self._waiting.wait(request, self._clock())
+        except RoostError as refusal:
+            self._decisions.refused(refusal)
+            raise
+
+    async def place(self, request: PlacementRequest) -> Decision:
+        """`place_now`, else `place_later`."""
+        return self.place_now(request) or await self.place_later(request)
+
+    def _decide(self, request: PlacementRequest) -> Decision:
+        started = self._clock()
+        self._knowledge.refresh(started)
+        decision = self._knowledge.placer.decide(request, started)
+        self._decisions.decided(decision, self._clock() - started)
+        self.changes.announce()
+        return decision
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests wait for a worker."""
+        return bool(self._waiting)
+
+    def admit_to(self, worker_id: str) -> None:
+        """The worker takes requests now that it may not have taken before: those that wait for one like it are decided."""
+        if self._waiting:
+            view = self._knowledge.view
+            self._waiting.admit(lambda request: may_take(view, worker_id, request), self._decide, self._clock())
+
+    async def changed_since(self, mark: Mark) -> None:
+        """Returns when a watcher would see something that is not in the state of that mark."""
+        await self.changes.until(lambda: self.mark != mark)
+
+    def stop(self) -> None:
+        """Refuses whoever waits for a worker."""
+        self._waiting.refuse_all(ServerStopping(self._name), self._clock())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._knowledge!r} {self._waiting!r} {self.changes!r}>"

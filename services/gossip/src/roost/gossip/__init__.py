@@ -1,0 +1,1 @@
+"""The gossip plane's sidecar: `protocol` is pure; `codec` and `keyring` are layers beside it."""

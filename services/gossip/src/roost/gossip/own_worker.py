@@ -1,0 +1,128 @@
+"""The worker beside this sidecar: what it last said, whether it is here, and telling both to the view and to the others.
+
+State: its current stream and last report, and since when it is away. Invariants: at most one stream is current, the one opened last;
+whatever the view holds of our own worker, the node has been told too. The sidecar outlives its worker and the worker its sidecar: neither
+waits for the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from roost.cluster.errors import InvalidField, RoostError, WorkerSuperseded
+from roost.cluster.worker_state import Liveness, WorkerState
+from roost.gossip.plane import GossipPlane
+from roost.gossip.protocol.hot_state import Load
+from roost.gossip.publishing import Publishing
+from roost.gossip.records import load_of
+from roost.service.logs import Logger
+
+
+class Speaker(Protocol):
+    """Who spreads what we say."""
+
+    def publish_load(self, load: Load) -> None: ...
+
+
+class WorkerStream:
+    """One stream of one life of the worker; `number` grows with each. Must be made where an event loop runs."""
+
+    def __init__(self, epoch: int, number: int) -> None:
+        self.epoch = epoch
+        self.number = number
+        self._ended: asyncio.Future[RoostError] = asyncio.get_running_loop().create_future()
+
+    def end(self, why: RoostError) -> None:
+        """Makes `refuse_when_ended` raise. Idempotent: the first reason stays."""
+        if not self._ended.done():
+            self._ended.set_result(why)
+
+    async def refuse_when_ended(self) -> None:
+        """Waits for `end` and raises its reason."""
+        raise await asyncio.shield(self._ended)
+
+
+class OwnWorker:
+    """Must be used from one event loop. `dead_after_s`: seconds of absence after which the worker is said to be gone."""
+
+    def __init__(
+        self, node_id: str, plane: GossipPlane, publishing: Publishing, speaker: Speaker, *, dead_after_s: float, log: Logger
+    ) -> None:
+        self.node_id = node_id
+        self.dead_after_s = dead_after_s
+        self._plane = plane
+        self._publishing = publishing
+        self._speaker = speaker
+        self._log = log
+        self._stream: WorkerStream | None = None
+        self._opened = 0
+        self._last: WorkerState | None = None
+        self._away_since: float | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def is_known(self) -> bool:
+        """True once a worker has connected in this life of the sidecar."""
+        return self._last is not None
+
+    def open(self, first: WorkerState) -> WorkerStream:
+        """The worker's new current stream, after its first report. Raises InvalidField (another's report), WorkerSuperseded."""
+        stream = WorkerStream(first.epoch, self._opened + 1)
+        self._take(first, stream)
+        self._opened += 1
+        if self._stream is not None:
+            self._stream.end(WorkerSuperseded(self.node_id, self._stream.epoch, first.epoch))
+        self._stream, self._away_since = stream, None
+        self._log.info("worker_connected", worker_id=self.node_id, epoch=first.epoch, address=first.address)
+        return stream
+
+    def report(self, state: WorkerState, stream: WorkerStream) -> None:
+        """A further report. Raises InvalidField if it is of another worker or of another life."""
+        if state.epoch != stream.epoch:
+            raise InvalidField("epoch", f"may not change on a stream (was {stream.epoch}, is {state.epoch})")
+        self._take(state, stream)
+
+    def close(self, stream: WorkerStream) -> None:
+        """The stream ended. If it was the current one, the worker is away."""
+        if self._stream is not stream:
+            return
+        self._stream, self._away_since = None, self._plane.now
+        self._log.warning("worker_away", worker_id=self.node_id)
+        self._judge(Liveness.SUSPECT)
+
+    def advance(self) -> None:
+        """Lets the time that has passed take effect."""
+        if self._away_since is not None and self._plane.now - self._away_since > self.dead_after_s:
+            self._away_since = None
+            self._log.warning("worker_gone", worker_id=self.node_id)
+            self._judge(Liveness.DEAD)
+
+    def _take(self, state: WorkerState, stream: WorkerStream) -> None:
+        if state.node_id != self.node_id:
+            raise InvalidField("node_id", f"must be {self.node_id}, the --node-id of this sidecar (got {state.node_id})")
+        applied = self._plane.local.own_report(state, self._plane.now, stream=stream.number)
+        if not applied.is_accepted:
+            known = applied.entry.state.epoch
+            if known > state.epoch:
+                raise WorkerSuperseded(self.node_id, state.epoch, known)
+            return
+        self._last = state
+        self._tell(state, Liveness.LIVE)
+        self._plane.worker_changed(self.node_id)
+
+    def _judge(self, liveness: Liveness) -> None:
+        self._plane.local.own_judged(self.node_id, liveness, self._plane.now)
+        if self._last is not None:
+            self._tell(self._last, liveness)
+        self._plane.worker_changed(self.node_id)
+
+    def _tell(self, state: WorkerState, liveness: Liveness) -> None:
+        self._publishing.tell(state, liveness)
+        self._speaker.publish_load(load_of(state, liveness))
+
+    def __repr__(self) -> str:
+        return f"<OwnWorker {self.node_id} {'here' if self.is_here else 'away'}, last {self._last!r}>"

@@ -1,0 +1,81 @@
+"""What this sidecar tells of its own worker: which records have to change so that the others know what the worker last said.
+
+State: the records as they were last told, and the worker's catalogue, which its reports do not repeat. Invariant: `told` is what the
+node holds under our name, because it changes only when the node has taken the changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
+from roost.gossip.protocol.cold_state import ColdLimit
+from roost.gossip.protocol.counters import Counters
+from roost.gossip.records import CATALOGUE, MODEL, SIDECAR, TIMING, is_worth_telling, records_of
+from roost.v1 import gossip_pb2
+
+Changes = Mapping[str, bytes | None]
+Said = tuple[WorkerState, Liveness]
+
+
+class Publishing:
+    """`publish` hands changes to the node; it raises ColdLimit if they are too many."""
+
+    def __init__(self, publish: Callable[[Changes], None], counters: Counters) -> None:
+        self._publish = publish
+        self._counters = counters
+        self._told: dict[str, bytes] = {}
+        self._catalogue: tuple[CatalogueModel, ...] | None = None
+        self._epoch = 0
+        self._last: Said | None = None
+
+    def introduce(self, grpc_address: str) -> None:
+        """Tell where this sidecar serves gRPC."""
+        self._tell({SIDECAR: gossip_pb2.SidecarRecord(grpc_address=grpc_address).SerializeToString()})
+
+    def tell(self, state: WorkerState, liveness: Liveness) -> None:
+        """Tell what changed. Where the whole is too much, what others need least is left out: measurements, then the catalogue."""
+        if state.catalogue is not None or state.epoch != self._epoch:
+            self._catalogue, self._epoch, self._last = state.catalogue, state.epoch, None
+        if self._last is not None and _is_alike(self._last, (state, liveness)):
+            return
+        self._last = state, liveness
+        wanted = records_of(state, liveness, self._catalogue)
+        for left_out in ((), (TIMING,), (TIMING, CATALOGUE), (TIMING, CATALOGUE, MODEL)):
+            kept = {key: value for key, value in wanted.items() if not key.startswith(left_out)} if left_out else wanted
+            try:
+                self._tell(self._changes_to(kept))
+            except ColdLimit:
+                self._counters.count("publish_too_large")
+                continue
+            return
+
+    def _changes_to(self, wanted: Mapping[str, bytes]) -> Changes:
+        changed = {key: value for key, value in wanted.items() if key not in self._told or is_worth_telling(key, self._told[key], value)}
+        gone = [key for key in self._told if key not in wanted and key != SIDECAR]
+        return {**dict.fromkeys(gone), **changed}
+
+    def _tell(self, changes: Changes) -> None:
+        if not changes:
+            return
+        self._publish(changes)
+        for key, value in changes.items():
+            if value is None:
+                del self._told[key]
+            else:
+                self._told[key] = value
+
+    def __repr__(self) -> str:
+        return f"<Publishing {len(self._told)} records of epoch {self._epoch}>"
+
+
+def _is_alike(one: Said, other: Said) -> bool:
+    """True if nothing has changed that records tell: most reports differ in their load alone."""
+    (before, liveness), (after, liveness_after) = one, other
+    return (
+        liveness is liveness_after
+        and before.models == after.models
+        and before.timings == after.timings
+        and (before.address, before.memory_capacity_bytes, before.slots, before.gpu_source)
+        == (after.address, after.memory_capacity_bytes, after.slots, after.gpu_source)
+    )

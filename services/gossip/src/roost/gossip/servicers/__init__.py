@@ -1,0 +1,1 @@
+"""The sidecar's doors: wire types in, wire types out, and nothing decided here."""
