@@ -82,7 +82,7 @@ def test_make_run_shows_who_was_chosen_and_why_and_a_real_sentence(
     assert process.poll() is None, text
     assert re.search(r"worker-[123]\s+COLD_START", text)
     assert "no live worker has gemma-3-270m" in text
-    answer = roost(environment, "generate", "gemma-3-270m", "The capital of France is", "--max-tokens", "8", "--json")
+    answer = roost(environment, "generate", "gemma-3-270m", "The capital of France is the city of", "--max-tokens", "8", "--json")
     generated = json.loads(answer)
     assert generated["cache"] == "hit"
     assert generated["text"].split()
