@@ -4,7 +4,8 @@ isort:skip_file
 The gossip plane: the sidecar's local API, and what workers are to each other in the records that sidecars spread.
 
 What sidecars say to each other over UDP and over their streams (membership, load records, versioned keys) is packed by hand, to fit
-as much as possible into 1,400 bytes; docs/gossip.md has the format. The values of those keys are the *Record messages of this file.
+as much as possible into 1,400 bytes; docs/gossip.md has the format. The values of those keys are the *Record messages of this file,
+and under "c/MODEL" a CatalogueModel of the worker's catalogue without its name.
 """
 
 from collections import abc as _abc
@@ -662,6 +663,30 @@ class ResidencyRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResidencyRecord: _TypeAlias = ResidencyRecord  # noqa: Y015
+
+@_typing.final
+class CountersRecord(_message.Message):
+    """Value of the key "n": what the worker has counted in its epoch, told at most every 5 s."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counters(self) -> _state_pb2.CacheCounters:
+        """Its counts of cache lookups, loads and evictions."""
+
+    def __init__(
+        self,
+        *,
+        counters: _state_pb2.CacheCounters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountersRecord: _TypeAlias = CountersRecord  # noqa: Y015
 
 @_typing.final
 class TimingRecord(_message.Message):

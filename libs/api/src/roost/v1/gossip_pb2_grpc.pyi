@@ -4,7 +4,8 @@ isort:skip_file
 The gossip plane: the sidecar's local API, and what workers are to each other in the records that sidecars spread.
 
 What sidecars say to each other over UDP and over their streams (membership, load records, versioned keys) is packed by hand, to fit
-as much as possible into 1,400 bytes; docs/gossip.md has the format. The values of those keys are the *Record messages of this file.
+as much as possible into 1,400 bytes; docs/gossip.md has the format. The values of those keys are the *Record messages of this file,
+and under "c/MODEL" a CatalogueModel of the worker's catalogue without its name.
 """
 
 from collections import abc as _abc

@@ -415,7 +415,7 @@ class GetClusterStateResponse(_message.Message):
     cache_hit_rate: _builtins.float
     """Hits divided by requests since the decider started, 0.0-1.0. 0: none, or no requests yet."""
     total_requests: _builtins.int
-    """Requests given a worker since the decider started, each decision once."""
+    """Requests given a worker since the decider started, each decision once; one that its worker refused is taken back."""
     active_workers: _builtins.int
     """Workers that are live and not draining."""
     average_gpu_utilization: _builtins.float

@@ -81,6 +81,8 @@ class _CacheResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheResu
     """The model was absent and this request made the worker load it."""
     CACHE_RESULT_JOIN: _CacheResult.ValueType  # 3
     """The model was already being loaded and this request waited with others."""
+    CACHE_RESULT_REFUSED: _CacheResult.ValueType  # 4
+    """The worker turned the request away before it looked: full, draining, or a bad request."""
 
 class CacheResult(_CacheResult, metaclass=_CacheResultEnumTypeWrapper):
     """What a request found when it reached the worker's model cache."""
@@ -93,6 +95,8 @@ CACHE_RESULT_COLD_START: CacheResult.ValueType  # 2
 """The model was absent and this request made the worker load it."""
 CACHE_RESULT_JOIN: CacheResult.ValueType  # 3
 """The model was already being loaded and this request waited with others."""
+CACHE_RESULT_REFUSED: CacheResult.ValueType  # 4
+"""The worker turned the request away before it looked: full, draining, or a bad request."""
 Global___CacheResult: _TypeAlias = CacheResult  # noqa: Y015
 
 @_typing.final
@@ -108,6 +112,7 @@ class ModelStatus(_message.Message):
     QUEUED_FIELD_NUMBER: _builtins.int
     READY_IN_S_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Catalogue name, 1-128 characters."""
     phase: Global___ModelPhase.ValueType
@@ -122,6 +127,8 @@ class ModelStatus(_message.Message):
     """Seconds until a loading model is expected to be ready. 0: ready, or not known."""
     pinned: _builtins.bool
     """True if the model is never evicted to make room."""
+    max_parallel: _builtins.int
+    """Requests of this model that can run at once, whatever slots are free. 0: not stated, as many as there are slots."""
     def __init__(
         self,
         *,
@@ -132,10 +139,11 @@ class ModelStatus(_message.Message):
         queued: _builtins.int = ...,
         ready_in_s: _builtins.float = ...,
         pinned: _builtins.bool = ...,
+        max_parallel: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "name", b"name", "phase", b"phase", "pinned", b"pinned", "queued", b"queued", "ready_in_s", b"ready_in_s", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "max_parallel", b"max_parallel", "name", b"name", "phase", b"phase", "pinned", b"pinned", "queued", b"queued", "ready_in_s", b"ready_in_s", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,6 +190,7 @@ class CatalogueModel(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    LOAD_TIME_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Catalogue name, 1-128 characters."""
     engine: _builtins.str
@@ -192,6 +201,8 @@ class CatalogueModel(_message.Message):
     """True if no real weights stand behind this entry: its tokens are made up."""
     context_tokens: _builtins.int
     """Context length in tokens: prompt and generated tokens together. 0: not stated."""
+    load_time_s: _builtins.float
+    """Seconds this worker expects a load to take: measured, else by its engine and the size. 0: not known."""
     def __init__(
         self,
         *,
@@ -200,10 +211,11 @@ class CatalogueModel(_message.Message):
         size_bytes: _builtins.int = ...,
         simulated: _builtins.bool = ...,
         context_tokens: _builtins.int = ...,
+        load_time_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "engine", b"engine", "name", b"name", "simulated", b"simulated", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "engine", b"engine", "load_time_s", b"load_time_s", "name", b"name", "simulated", b"simulated", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
