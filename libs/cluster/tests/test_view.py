@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.cluster.errors import NoCapacity, UnknownModel, UnknownWorker
-from roost.cluster.view import Applied, ClusterView, LivenessChange, WorkerEntry
+from roost.cluster.errors import NoCapacity, NoWorkers, UnknownModel, UnknownWorker
+from roost.cluster.view import STOOD_STILL_S, Applied, ClusterView, LivenessChange, WorkerEntry
 from roost.cluster.worker_state import CacheCounters, CatalogueModel, Liveness, ModelStatus, Phase, WorkerState
 
 LIVE, SUSPECT, DEAD = Liveness.LIVE, Liveness.SUSPECT, Liveness.DEAD
 LLAMA = CatalogueModel("llama-7b", "simulated", 13_000)
 PHI = CatalogueModel("phi-2", "simulated", 5_000)
+PINNED = {"phi-2": ModelStatus("phi-2", Phase.READY, 5_000, is_pinned=True)}
 
 
 def report(
@@ -28,11 +29,30 @@ def report(
     **fields: object,
 ) -> Applied:
     models = {name: ModelStatus(name, phase, 7) for name, phase in (resident or {}).items()}
-    state = WorkerState(node_id, models=models, epoch=epoch, sequence=sequence, **fields)  # type: ignore[arg-type]
+    state = WorkerState(node_id, **{"models": models, "epoch": epoch, "sequence": sequence} | fields)  # type: ignore[arg-type]
     return view.apply(state, now, is_streamed=is_streamed, stream=stream)
 
 
 # --- which report counts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("is_draining", "epoch", "stream", "has_left"),
+    [
+        pytest.param(True, 2, 3, True, id="its own stream, after it said that it drains"),
+        pytest.param(False, 2, 3, False, id="it did not say that it stops"),
+        pytest.param(True, 1, 3, False, id="the stream of an earlier life"),
+        pytest.param(True, 2, 2, False, id="an older stream of this life"),
+    ],
+)
+def test_a_draining_worker_that_ends_its_stream_has_left(*, is_draining: bool, epoch: int, stream: int, has_left: bool) -> None:
+    view = ClusterView()
+    report(view, epoch=2, stream=3, is_draining=is_draining, resident={"llama-7b": Phase.READY})
+    assert view.leave("w", epoch, stream) is has_left
+    assert ("w" not in view.entries) is has_left
+    assert sum(view.counts().values()) == (0 if has_left else 1)
+    assert ("llama-7b" not in view.catalogue()) is has_left
+    assert not view.leave("nobody", 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +98,24 @@ def test_a_restarted_worker_is_believed_at_once_and_its_counts_are_kept() -> Non
 def test_a_report_that_tracks_no_epoch_is_not_a_restart() -> None:
     view = ClusterView()
     report(view, cache=CacheCounters(hits=5), catalogue=(PHI,))
-    assert not report(view, 1.0, epoch=0, sequence=0, is_streamed=False).is_new_epoch
+    view.stream_lost("w", 1, 0.5)
+    applied = report(view, 1.0, epoch=0, sequence=0, is_streamed=False)
+    assert (applied.is_accepted, applied.is_new_epoch) == (True, False)
     applied = report(view, 2.0, sequence=2, cache=CacheCounters(hits=6))
     assert (applied.is_new_epoch, applied.entry.counters.hits) == (False, 6)
     assert view.can_load("w", "phi-2")
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_a_live_workers_stream_is_believed_before_a_report_without_one(epoch: int) -> None:
+    view = ClusterView()
+    report(view, address="host:8001")
+    applied = report(view, 1.0, epoch=epoch, sequence=9, is_streamed=False)
+    assert not applied.is_accepted
+    entry = view.entry("w")
+    assert (entry.is_streamed, entry.state.address, entry.received_at) == (True, "host:8001", 0.0)
+    view.stream_lost("w", 1, 2.0)
+    assert report(view, 3.0, epoch=epoch, sequence=9, is_streamed=False).is_accepted
 
 
 def test_a_dead_worker_whose_clock_was_set_back_is_believed() -> None:
@@ -124,29 +158,79 @@ def test_the_loss_of_an_unknown_workers_stream_changes_nothing() -> None:
     assert not ClusterView().stream_lost("w", 1, 0.0)
 
 
-def test_a_silent_streaming_worker_is_dead_after_the_bound_and_not_before() -> None:
-    view = ClusterView(dead_after_s=10.0)
-    report(view)
-    assert view.advance(10.0) == []
-    assert view.advance(10.1) == [LivenessChange("w", LIVE, DEAD, 10.1)]
-    assert view.advance(10.2) == []
-
-
 def test_a_suspect_worker_is_dead_ten_seconds_after_its_last_report() -> None:
     view = ClusterView()
     report(view, 0.0, "lost")
     report(view, 5.0, "other")
     view.stream_lost("lost", 1, 6.0)
+    report(view, 8.0, "other", sequence=2)
+    assert view.advance(10.0) == []
     assert view.advance(10.5) == [LivenessChange("lost", SUSPECT, DEAD, 10.5)]
 
 
-def test_a_silent_unary_reporter_is_suspect_before_it_is_dead() -> None:
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_silent_worker_is_suspect_before_it_is_dead(*, is_streamed: bool) -> None:
     view = ClusterView()
-    report(view, epoch=0, is_streamed=False)
+    report(view, is_streamed=is_streamed)
     assert view.advance(3.0) == []
     assert view.advance(3.5) == [LivenessChange("w", LIVE, SUSPECT, 3.5)]
-    assert view.advance(4.0) == []
-    assert view.advance(11.0) == [LivenessChange("w", SUSPECT, DEAD, 11.0)]
+    assert view.advance(10.0) == []
+    assert view.advance(10.1) == [LivenessChange("w", SUSPECT, DEAD, 10.1)]
+    assert view.advance(10.2) == []
+
+
+def test_the_next_report_of_a_worker_that_fell_silent_makes_it_live() -> None:
+    view = ClusterView()
+    report(view)
+    view.advance(3.5)
+    assert report(view, 4.0, sequence=2).became_live
+    assert view.advance(7.0) == []
+
+
+def test_a_bound_for_death_below_that_for_suspicion_holds() -> None:
+    view = ClusterView(dead_after_s=1.0)
+    report(view)
+    assert view.advance(1.0) == []
+    assert view.advance(1.1) == [LivenessChange("w", LIVE, DEAD, 1.1)]
+
+
+# --- when the decider itself stood still ----------------------------------------------------------
+
+
+def test_silence_while_the_decider_stood_still_is_nobodys() -> None:
+    view = ClusterView()
+    report(view, 0.0, "healthy")
+    report(view, 0.0, "gone")
+    assert view.advance(0.25, expected_interval_s=0.25) == []
+    assert view.advance(60.0, expected_interval_s=0.25) == []
+    changes = []
+    for step in range(1, 60):
+        now = 60.0 + step * 0.25
+        report(view, now, "healthy", sequence=1 + step)  # the first of these lay unread
+        changes += [(now, change.node_id, change.after) for change in view.advance(now, expected_interval_s=0.25)]
+    assert changes == [(63.25, "gone", SUSPECT), (70.25, "gone", DEAD)]
+
+
+@pytest.mark.parametrize(
+    ("expected_interval_s", "is_judged"),
+    [
+        pytest.param(None, True, id="nothing was expected"),
+        pytest.param(2.5, True, id="a second late"),
+        pytest.param(1.9, False, id="later"),
+    ],
+)
+def test_only_a_timer_that_is_far_too_late_excuses_silence(expected_interval_s: float | None, *, is_judged: bool) -> None:
+    view = ClusterView()
+    report(view)
+    view.advance(0.0)
+    assert bool(view.advance(3.5, expected_interval_s=expected_interval_s)) is is_judged
+
+
+def test_a_pause_that_passes_for_lateness_makes_no_healthy_worker_suspect() -> None:
+    view = ClusterView()
+    report(view)
+    assert view.advance(1.0, expected_interval_s=0.25) == []  # the next report is due now
+    assert view.advance(1.0 + 0.25 + STOOD_STILL_S, expected_interval_s=0.25) == []
 
 
 def test_a_worker_comes_back_from_the_dead() -> None:
@@ -220,8 +304,26 @@ def test_equal_catalogues_are_kept_once() -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_names() -> None:
+    view = ClusterView(catalogue=[LLAMA, PHI])
+    report(view)
     with pytest.raises(UnknownModel, match="no catalogue knows a model named 'lama7b'; did you mean llama-7b"):
-        ClusterView(catalogue=[LLAMA, PHI]).check_known("lama7b")
+        view.check_known("lama7b")
+
+
+def test_no_model_is_called_unknown_while_no_worker_is_live() -> None:
+    view = ClusterView(catalogue=[LLAMA])
+    view.check_known("llama-7b")
+    with pytest.raises(NoWorkers, match="no live worker is known yet that could have 'phi-2' in its catalogue"):
+        view.check_known("phi-2")
+    report(view)
+    with pytest.raises(UnknownModel):
+        view.check_known("phi-2")
+    view.stream_lost("w", 1, 1.0)
+    with pytest.raises(NoWorkers):
+        view.check_known("phi-2")
+    view.advance(11.0)
+    with pytest.raises(NoWorkers):
+        view.check_known("phi-2")
 
 
 def test_an_unknown_worker_is_refused_with_the_nearest_names() -> None:
@@ -233,6 +335,7 @@ def test_an_unknown_worker_is_refused_with_the_nearest_names() -> None:
 
 def test_a_spelling_hint_among_many_names_is_still_found() -> None:
     view = ClusterView(catalogue=[CatalogueModel(f"model-{number:05}", "simulated", 1) for number in range(5_000)] + [LLAMA])
+    report(view)
     with pytest.raises(UnknownModel, match="llama-7b"):
         view.check_known("llama-7B")
 
@@ -258,6 +361,10 @@ def test_a_hint_follows_what_is_known() -> None:
         pytest.param({"memory_capacity_bytes": 12_999}, False, id="no catalogue, larger than its memory"),
         pytest.param({"catalogue": (), "resident": {"llama-7b": Phase.READY}}, True, id="has it"),
         pytest.param({"memory_capacity_bytes": 1, "resident": {"llama-7b": Phase.LOADING}}, True, id="is loading it"),
+        pytest.param({"memory_capacity_bytes": 18_000, "models": PINNED}, True, id="just fits beside what is pinned"),
+        pytest.param({"memory_capacity_bytes": 17_999, "models": PINNED}, False, id="does not fit beside what is pinned"),
+        pytest.param({"memory_capacity_bytes": 5_000, "models": PINNED}, False, id="everything is pinned"),
+        pytest.param({"models": PINNED}, True, id="pinned, of a memory nobody knows"),
     ],
 )
 def test_what_a_worker_can_load(fields: dict[str, object], *, can_load: bool) -> None:
@@ -346,7 +453,7 @@ def test_counts_and_liveness_always_follow_from_what_was_heard(steps: list[tuple
                 silent_s = now - entry.received_at
                 assert (entry.liveness is DEAD) == (silent_s > 10.0)
                 assert silent_s <= 30.0
-                assert entry.liveness is not LIVE or entry.is_streamed or silent_s <= 3.0
+                assert entry.liveness is not LIVE or silent_s <= 3.0
         elif what == "lost":
             view.stream_lost(name, epoch, now)
         else:

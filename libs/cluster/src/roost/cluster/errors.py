@@ -169,14 +169,18 @@ class ModelLoadFailed(RoostError):
 
 
 class EngineFailed(RoostError):
-    """The engine broke while it served the request; another worker may succeed."""
+    """The engine broke while it served the request; another worker may succeed.
+
+    `is_model_lost`: the weights are gone with it, and so is what else runs on them; else only this request has failed.
+    """
 
     reason = "ENGINE_FAILED"
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, *, is_model_lost: bool = False) -> None:
         super().__init__(f"the engine of {name} failed: {why}")
         self.name = name
         self.why = why
+        self.is_model_lost = is_model_lost
 
 
 class CommandFailed(RoostError):

@@ -2,17 +2,19 @@
 
 State: one `WorkerEntry` for each worker that was ever heard of and not forgotten. Invariants: an entry only moves forward (epoch, then
 sequence); every worker is in exactly one liveness, and only LIVE ones may get new work; at most `max_workers` entries exist; time is the
-caller's and never goes back; each change is told to the listeners before the call that made it returns.
+caller's and never goes back; each change is told to the listeners before the call that made it returns. Silence is judged by `advance`
+alone, and never the silence of a time in which this decider itself stood still.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from roost.cluster.errors import NoCapacity, UnknownWorker
+from roost.cluster.errors import NoCapacity, NoWorkers, UnknownWorker
 from roost.cluster.known_models import KnownModels, SharedCatalogue, nearest_among
 from roost.cluster.worker_entry import (
     Applied,
@@ -25,12 +27,18 @@ from roost.cluster.worker_entry import (
     is_later_life,
     is_newer,
     looks_different,
+    room_bytes,
 )
 from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
 
 __all__ = ["Applied", "ClusterTotals", "ClusterView", "LivenessChange", "Residency", "ViewListener", "WorkerEntry", "fits"]
 
-SUSPECT_AFTER_S = 3.0  # three missed reports of a reporter without a stream, whose loss nothing else would show
+# Silence after which a worker is suspect, whether it streams or not: a process that is stopped, or a machine that is gone without a word,
+# keeps its stream open. Workers report at least once a second: two late reports are a busy machine or network, three are not.
+SUSPECT_AFTER_S = 3.0
+# How late a timer may be before the decider is taken to have stood still itself. The last report of a healthy worker is up to a second
+# older than such a pause, and must not look like 3 s of silence when the pause ends.
+STOOD_STILL_S = 1.5
 
 
 ViewListener = Callable[[WorkerEntry | None, WorkerEntry | None], None]
@@ -54,13 +62,14 @@ class ClusterView:
         self._max_workers = max_workers
         self._entries: dict[str, WorkerEntry] = {}
         self._models = KnownModels(catalogue)
-        # node_ids that are not dead, longest silent first, so that `advance` looks only at those that changed
-        self._streamed: OrderedDict[str, None] = OrderedDict()
-        self._unary: OrderedDict[str, None] = OrderedDict()
+        # node_ids, longest silent first, so that `advance` looks only at those that are silent
+        self._alive: OrderedDict[str, None] = OrderedDict()
         self._dead: OrderedDict[str, None] = OrderedDict()
         self._counts = dict.fromkeys(Liveness, 0)
         self._listeners: list[ViewListener] = []
         self._now = 0.0
+        self._advanced_at = 0.0
+        self._silence_counts_from = -math.inf  # when this decider last came back from standing still
         self.version = 0
         self.entries: Mapping[str, WorkerEntry] = MappingProxyType(self._entries)
 
@@ -70,13 +79,14 @@ class ClusterView:
         """Take a report received at `now`, or leave it if something newer of that worker is known.
 
         `stream` numbers the stream it came on, growing with each stream that is opened, so that the loss of an older stream of the same
-        epoch is told apart from the loss of the current one. Raises NoCapacity if the table is full of workers that are not dead.
+        epoch is told apart from the loss of the current one. A report without a stream is left while a live worker streams: it comes
+        from somebody else, or from its past, and would take away its address. Raises NoCapacity if the table is full of living workers.
         """
         self._now = max(self._now, now)
         before = self._entries.get(state.node_id)
         if before is None:
             self._make_room()
-        elif not is_newer(state, before):
+        elif not is_newer(state, before) or (before.is_streamed and not is_streamed and before.liveness is Liveness.LIVE):
             return Applied(is_accepted=False, is_new_epoch=False, became_live=False, entry=before)
         is_new_epoch = before is None or is_later_life(before.state, state)
         entry = WorkerEntry(
@@ -121,13 +131,29 @@ class ClusterView:
         self._forget(entry)
         return True
 
-    def advance(self, now: float) -> list[LivenessChange]:
-        """Let time pass: the silent become suspect, then dead, then are forgotten. Costs what changes, not what is known."""
+    def leave(self, node_id: str, epoch: int, stream: int) -> bool:
+        """A worker ended its stream itself: one whose last report was a draining one has left, and is forgotten at once.
+
+        False if it is not known or not draining, or has reported since in a newer epoch or stream.
+        """
+        entry = self._entries.get(node_id)
+        if entry is None or not entry.state.is_draining or entry.state.epoch != epoch or entry.stream > stream:
+            return False
+        self._forget(entry)
+        return True
+
+    def advance(self, now: float, *, expected_interval_s: float | None = None) -> list[LivenessChange]:
+        """Let time pass: the silent become suspect, then dead, then are forgotten. Costs what is silent, not what is known.
+
+        `expected_interval_s`: the caller's timer should have called that long after its last call. If it is later by more than
+        STOOD_STILL_S, the process or its machine stood still: reports lie unread, and silence is counted from now. None: late is not odd.
+        """
         self._now = max(self._now, now)
-        changes: list[LivenessChange] = []
-        for order in (self._streamed, self._unary):
-            changes += [self._change(entry, Liveness.DEAD, now) for entry in self._silent(order, now - self._dead_after_s)]
-        quiet = self._silent(self._unary, now - self._suspect_after_s)
+        if expected_interval_s is not None and now - self._advanced_at > expected_interval_s + STOOD_STILL_S:
+            self._silence_counts_from = now
+        self._advanced_at = now
+        changes = [self._change(entry, Liveness.DEAD, now) for entry in self._silent_for(self._dead_after_s, now)]
+        quiet = self._silent_for(self._suspect_after_s, now)
         changes += [self._change(entry, Liveness.SUSPECT, now) for entry in quiet if entry.liveness is Liveness.LIVE]
         for entry in self._silent(self._dead, now - self._forget_after_s):
             self._forget(entry)
@@ -162,16 +188,19 @@ class ClusterView:
         return self._models.get(name)
 
     def check_known(self, model: str) -> None:
-        """Raises UnknownModel, with the names most like it."""
-        self._models.check(model)
+        """Raises UnknownModel, with the names most like it; NoWorkers while no worker is live, because any that comes may know it."""
+        if model not in self._models:
+            if not self._counts[Liveness.LIVE]:
+                raise NoWorkers(f"no live worker is known yet that could have {model!r} in its catalogue")
+            self._models.check(model)
 
     def can_load(self, node_id: str, model: str) -> bool:
-        """True if the model is resident there, or the worker may load it and it fits its memory. Raises UnknownWorker."""
+        """True if the model is resident there, or may be loaded there and has room beside what is pinned. Raises UnknownWorker."""
         entry = self.entry(node_id)
         if model in entry.state.models:
             return True
         known = self._models.get(model) if entry.catalogue is None else entry.catalogue.models.get(model)
-        return known is not None and fits(known.size_bytes, entry.state.memory_capacity_bytes)
+        return known is not None and fits(known.size_bytes, room_bytes(entry.state))
 
     def totals(self) -> ClusterTotals:
         """One pass over the workers."""
@@ -219,9 +248,12 @@ class ClusterView:
             listener(before, after)
 
     def _order(self, entry: WorkerEntry) -> OrderedDict[str, None]:
-        if entry.liveness is Liveness.DEAD:
-            return self._dead
-        return self._streamed if entry.is_streamed else self._unary
+        return self._dead if entry.liveness is Liveness.DEAD else self._alive
+
+    def _silent_for(self, bound_s: float, now: float) -> list[WorkerEntry]:
+        """Those that are not dead and were silent for longer than that, as far as this decider was there to hear them."""
+        heard_before = now - bound_s
+        return self._silent(self._alive, heard_before) if heard_before > self._silence_counts_from else []
 
     def _silent(self, order: OrderedDict[str, None], heard_before: float) -> list[WorkerEntry]:
         """Those at the front of `order` that were last heard before then."""

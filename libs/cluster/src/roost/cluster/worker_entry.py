@@ -86,6 +86,18 @@ def fits(size_bytes: int, capacity_bytes: int) -> bool:
     return size_bytes <= capacity_bytes or size_bytes == 0 or capacity_bytes == 0
 
 
+def room_bytes(state: WorkerState) -> int:
+    """The memory that a model which is not there yet can ever get: all but what is pinned; 1 if that is nothing, 0 if it is not known."""
+    capacity = state.memory_capacity_bytes
+    if not capacity:
+        return 0
+    pinned = 0
+    for status in state.models.values():
+        if status.is_pinned:
+            pinned += status.size_bytes
+    return max(1, capacity - pinned) if pinned else capacity
+
+
 def is_newer(state: WorkerState, known: WorkerEntry) -> bool:
     """Epoch, then sequence; 0 is not tracked and always new.
 

@@ -22,6 +22,9 @@ class Phase(enum.Enum):
     READY = "ready"
 
 
+_READY = Phase.READY  # an enum's member is looked up in Python: too slow for what is asked of each model of each report
+
+
 class GpuSource(enum.Enum):
     """Where a GPU utilisation came from."""
 
@@ -36,6 +39,7 @@ class CacheResult(enum.Enum):
     HIT = "hit"
     COLD_START = "cold_start"
     JOIN = "join"
+    REFUSED = "refused"  # turned away before the cache was asked
 
 
 class Liveness(enum.Enum):
@@ -48,7 +52,10 @@ class Liveness(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One resident model. `ready_in_s` is the expected time to ready of a loading one, 0.0 if ready or unknown."""
+    """One resident model. `ready_in_s` is the expected time to ready of a loading one, 0.0 if ready or unknown.
+
+    `max_parallel` of its requests can run at once; 0 means as many as there are slots.
+    """
 
     name: str
     phase: Phase
@@ -57,6 +64,7 @@ class ModelStatus:
     queued: int = 0
     ready_in_s: float = 0.0
     is_pinned: bool = False
+    max_parallel: int = 0
 
     def __post_init__(self) -> None:
         check_model_name(self.name, "models.name")
@@ -65,7 +73,7 @@ class ModelStatus:
 
     @property
     def is_ready(self) -> bool:
-        return self.phase is Phase.READY
+        return self.phase is _READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +91,22 @@ class ModelTiming:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueModel:
-    """What deciders need to know of a catalogue entry. A worker's own catalogue holds more (`ModelSpec`)."""
+    """What deciders need to know of a catalogue entry. A worker's own catalogue holds more (`ModelSpec`).
+
+    `load_time_s` is what the worker that lists it expects a load to take; 0.0 means not known.
+    """
 
     name: str
     engine: str
     size_bytes: int
     is_simulated: bool = False
     context_tokens: int = 0
+    load_time_s: float = 0.0
 
     def __post_init__(self) -> None:
         check_model_name(self.name, "catalogue.name")
+        if not math.isfinite(self.load_time_s) or self.load_time_s < 0:
+            raise InvalidField("catalogue.load_time_s", "must be a finite number of seconds, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
