@@ -68,7 +68,7 @@ def test_the_counts_add_up_and_outcomes_win(decisions: list[tuple[Action, CacheR
             statistics.settled(DecisionOutcome(f"d{number}", CacheResult.JOIN))  # told twice, with another word
     counts = (statistics.hits, statistics.cold_starts, statistics.joins)
     assert counts == (expected[CacheResult.HIT], expected[CacheResult.COLD_START], expected[CacheResult.JOIN])
-    assert sum(counts) == statistics.total_requests == len(decisions)
+    assert sum(counts) == statistics.total_requests == len(decisions) - expected[CacheResult.REFUSED]
 
 
 def test_only_recent_decisions_can_be_corrected() -> None:

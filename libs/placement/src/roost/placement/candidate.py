@@ -6,28 +6,30 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from roost.cluster.view import WorkerEntry
+from roost.cluster.worker_entry import room_bytes
+from roost.placement.memory import HeldMemory
 from roost.placement.reservations import Tally
 
 
 @dataclass(frozen=True, slots=True)
 class GroupKey:
-    """What the members can load: `loadable`, and where `is_open` (no catalogue was sent) all that fits into `capacity_bytes`."""
+    """What the members can load: `loadable`, and where `is_open` (no catalogue was sent) all that fits into `room_bytes`."""
 
     loadable: frozenset[str]
     is_open: bool = False
-    capacity_bytes: int = 0
+    room_bytes: int = 0
 
 
 class Group:
     """Candidates that can load the same models. Changed by the fleet; compared by identity."""
 
-    __slots__ = ("capacity_bytes", "is_open", "key", "loadable", "members", "outstanding")
+    __slots__ = ("is_open", "key", "loadable", "members", "outstanding", "room_bytes")
 
     def __init__(self, key: GroupKey) -> None:
         self.key = key
         self.loadable = key.loadable
         self.is_open = key.is_open
-        self.capacity_bytes = key.capacity_bytes
+        self.room_bytes = key.room_bytes
         self.members: list[Candidate] = []  # in no order that means anything
         self.outstanding = 0  # requests waiting, running and reserved on all members
 
@@ -51,10 +53,25 @@ class Group:
 class Candidate:
     """One worker that may get new work. Changed by the fleet; compared by identity.
 
-    `queue_depth` and `outstanding` (waiting, running and reserved) count the decider's own reservations in.
+    `queue_depth` and `outstanding` (waiting, running and reserved) count the decider's own reservations in; `room_bytes` is what its pins
+    leave (0: not known).
     """
 
-    __slots__ = ("entry", "group", "node_id", "outstanding", "position", "queue_depth", "ready", "reserved", "service_time_s", "state")
+    __slots__ = (
+        "entry",
+        "group",
+        "held_memory",
+        "held_up",
+        "node_id",
+        "outstanding",
+        "position",
+        "queue_depth",
+        "ready",
+        "reserved",
+        "room_bytes",
+        "service_time_s",
+        "state",
+    )
 
     group: Group
 
@@ -63,13 +80,17 @@ class Candidate:
         self.reserved = reserved
         self.ready: AbstractSet[str] = frozenset()
         self.position = 0
+        self.room_bytes = room_bytes(entry.state)
         self.renew(entry)
 
     def renew(self, entry: WorkerEntry) -> None:
         """Take a newer report."""
         self.entry = entry
         self.state = entry.state
-        self.service_time_s: float | None = None  # of what runs there; worked out once a report, when it is needed
+        # Of what runs there, waits for a model and keeps memory; worked out by `Estimates` once a report, when they are needed.
+        self.service_time_s: float | None = None
+        self.held_up: int | None = None
+        self.held_memory: HeldMemory | None = None
         self.count_load()
 
     def count_load(self) -> None:

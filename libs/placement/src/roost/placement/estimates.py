@@ -2,7 +2,8 @@
 
 A slot is assumed to be freed every `service time / slots` seconds, so a request with `ahead` before it and `free` slots starts at the
 `ahead + 1 - free`-th of these moments. A model that is not ready is loaded meanwhile; the requests that wait for the same load
-start before this one. The wait is the later of the two.
+start before this one. The wait is the later of the two. Where fewer requests of a model run at once than there are slots, the same holds
+of the model's places among its own requests, and again the later counts. A load begins when memory for it is free.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from roost.cluster.view import ClusterView, WorkerEntry
-from roost.cluster.worker_state import ModelStatus
+from roost.cluster.worker_state import CatalogueModel, ModelStatus
 from roost.placement.candidate import Candidate
+from roost.placement.memory import held_memory
 from roost.placement.request import PlacementRequest
 
 # A request on a worker that has measured none: 0.1 s to the first token and 128 tokens at 15 ms, a short answer of a small
@@ -55,26 +57,55 @@ class Estimates:
 
     def of(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
         """What the request would wait on the candidate, if it went there now."""
-        status = candidate.state.models.get(request.model)
-        ahead = _ahead(candidate, request.priority)
-        free = _free_slots(candidate, request.priority)
-        if status is not None and status.is_ready:
-            ahead = max(0, ahead - _waiting_for_loads(candidate))
-            return Estimate(self._turn_s(candidate, request, ahead, free), max(0, ahead - free), None, is_loading=False)
-        load_s = self._load_s(candidate, request.model, status, now)
-        same_load = candidate.reserved.by_model.get(request.model, 0) + (0 if status is None else status.queued)
+        model = request.model
+        ahead, free = _ahead_and_free(candidate, request.priority)
+        if model not in candidate.ready:
+            return self._with_load(candidate, model, ahead, free, now)
+        status = candidate.state.models[model]
+        passing = ahead
+        if held_up := _held_up(candidate):
+            passing = max(ahead - held_up, min(status.queued, ahead))
+        waiting = passing - free
+        if 0 < status.max_parallel < candidate.state.slots:
+            return self._among_its_own(candidate, request, status, ahead, waiting)
+        if waiting < 0:  # a slot is left
+            return Estimate(0.0, 0, None, False)
+        return Estimate(self._turns_s(candidate, model, waiting + 1), waiting, None, False)
+
+    def _among_its_own(self, candidate: Candidate, request: PlacementRequest, status: ModelStatus, ahead: int, waiting: int) -> Estimate:
+        """The estimate where the ready model runs fewer requests at once than there are slots; `waiting` is for a slot alone.
+
+        Which priorities its own requests have is not known: those ahead of this one are at most all that are ahead.
+        """
+        model, places, reserved = request.model, status.max_parallel, candidate.reserved
+        reserved_here = reserved.by_model.get(model, 0)
+        get_there_first = min(reserved.count - reserved.at_or_above(request.priority), reserved_here)
+        left = max(0, places - status.in_flight - get_there_first)
+        waiting_here = min(status.queued + reserved_here, ahead) - left
+        timing = candidate.state.timings.get(model)
+        service_s = (timing.service_time_s if timing is not None else 0.0) or self._service_s(candidate, model)
+        turn_s = (waiting_here + 1) * service_s / places
+        return Estimate(max(0.0, turn_s, self._turns_s(candidate, model, waiting + 1)), max(0, waiting, waiting_here), None, False)
+
+    def _with_load(self, candidate: Candidate, model: str, ahead: int, free: int, now: float) -> Estimate:
+        """The estimate where the model is not ready."""
+        status = candidate.state.models.get(model)
+        load_s = self._load_s(candidate, model, status, now)
+        if status is None:
+            load_s += self._memory_s(candidate, model, now)
+        places = candidate.state.slots
+        if status is not None and status.max_parallel:
+            places = min(places, status.max_parallel)
+        same_load = candidate.reserved.by_model.get(model, 0) + (0 if status is None else status.queued)
         wait_s = max(
-            self._turn_s(candidate, request, ahead, free),
-            load_s + self._turn_s(candidate, request, min(same_load, ahead), candidate.state.slots),
+            self._turns_s(candidate, model, ahead + 1 - free),
+            load_s + self._turns_s(candidate, model, min(same_load, ahead) + 1 - places, places),
         )
         return Estimate(wait_s, max(0, ahead - free), load_s, is_loading=status is not None)
 
-    def _turn_s(self, candidate: Candidate, request: PlacementRequest, ahead: int, free: int) -> float:
-        """Seconds until a slot is left for a request with `ahead` before it."""
-        turns = ahead + 1 - free
-        if turns <= 0:
-            return 0.0
-        return turns * self._service_s(candidate, request.model) / candidate.state.slots
+    def _turns_s(self, candidate: Candidate, model: str, turns: int, places: int = 0) -> float:
+        """Seconds until slots, or so many places, were freed that many times."""
+        return turns * self._service_s(candidate, model) / (places or candidate.state.slots) if turns > 0 else 0.0
 
     def _service_s(self, candidate: Candidate, model: str) -> float:
         """Mean seconds that what runs and waits there holds a slot, by the worker's own measurements where it has any."""
@@ -83,9 +114,13 @@ class Estimates:
         return candidate.service_time_s or self._service_time_s.get(model, DEFAULT_SERVICE_TIME_S)
 
     def _load_s(self, candidate: Candidate, model: str, status: ModelStatus | None, now: float) -> float:
-        """Seconds until the model would be ready there."""
+        """Seconds until the model would be ready there, once it has memory."""
         if status is not None and status.ready_in_s:
             return max(0.0, status.ready_in_s - candidate.entry.age_s(now))
+        return self._whole_load_s(candidate, model)
+
+    def _whole_load_s(self, candidate: Candidate, model: str) -> float:
+        """What a load takes: measured there, measured by any worker, expected by the catalogue, or by its size."""
         timing = candidate.state.timings.get(model)
         if timing is not None and timing.load_time_s:
             return timing.load_time_s
@@ -93,49 +128,83 @@ class Estimates:
         return self._unmeasured_load_s(candidate, model) if measured_s is None else measured_s
 
     def _unmeasured_load_s(self, candidate: Candidate, model: str) -> float:
-        """By size. A catalogue's size of 0 says that it is served elsewhere and there is nothing to load."""
-        catalogue = candidate.entry.catalogue
-        known = (None if catalogue is None else catalogue.models.get(model)) or self._view.model(model)
+        """As the worker expects, else by size. A catalogue's size of 0 says that it is served elsewhere and there is nothing to load."""
+        known = self._known(candidate, model)
         if known is None or (known.size_bytes == 0 and not known.engine):
             return DEFAULT_LOAD_TIME_S
+        if known.load_time_s:
+            return known.load_time_s
         if known.engine == "llamacpp":
             return LLAMACPP_START_S + known.size_bytes / LLAMACPP_LOAD_BANDWIDTH
         return known.size_bytes / DEFAULT_LOAD_BANDWIDTH
 
+    def _memory_s(self, candidate: Candidate, model: str, now: float) -> float:
+        """Seconds until the worker has memory for a model that is not there."""
+        size_bytes = self._size_bytes(candidate, model)
+        if not size_bytes or not candidate.state.memory_capacity_bytes:
+            return 0.0
+        if candidate.held_memory is None:
+            candidate.held_memory = held_memory(
+                candidate.state,
+                size_of=lambda name: self._size_bytes(candidate, name),
+                load_s=lambda status: status.ready_in_s or self._whole_load_s(candidate, status.name),
+                service_s=self._service_s(candidate, model),
+            )
+        seconds = candidate.held_memory.seconds_until(size_bytes)
+        return max(0.0, seconds - candidate.entry.age_s(now)) if seconds else 0.0
 
-def _ahead(candidate: Candidate, priority: int) -> int:
-    """Waiting and reserved requests that are served before a new one of this priority."""
-    state = candidate.state
+    def _size_bytes(self, candidate: Candidate, model: str) -> int:
+        known = self._known(candidate, model)
+        return 0 if known is None else known.size_bytes
+
+    def _known(self, candidate: Candidate, model: str) -> CatalogueModel | None:
+        """The worker's own catalogue entry, else anybody's."""
+        catalogue = candidate.entry.catalogue
+        return (None if catalogue is None else catalogue.models.get(model)) or self._view.model(model)
+
+
+def _ahead_and_free(candidate: Candidate, priority: int) -> tuple[int, int]:
+    """Waiting and reserved requests that are served before a new one of this priority; slots that are idle and stay so until it comes.
+
+    A reserved request of a lower priority gets there first, and takes one. Where requests wait while nothing runs and nothing loads, the
+    worker is a simple reporter that counts no slots: none is idle.
+    """
+    state, reserved = candidate.state, candidate.reserved
+    at_or_above = reserved.at_or_above(priority)
     waiting = sum(state.queue_by_priority[priority:]) if state.queue_by_priority else state.queue_depth
-    return waiting + candidate.reserved.at_or_above(priority)
+    free = state.slots - state.busy_slots - (reserved.count - at_or_above)
+    if free <= 0 or (state.queue_depth and not state.busy_slots and len(state.models) == len(candidate.ready)):
+        free = 0
+    return waiting + at_or_above, free
 
 
-def _free_slots(candidate: Candidate, priority: int) -> int:
-    """Slots that are idle and not about to be taken by a reserved request of a lower priority, which gets there first."""
-    earlier = candidate.reserved.count - candidate.reserved.at_or_above(priority)
-    return max(0, candidate.state.slots - candidate.state.busy_slots - earlier)
-
-
-def _waiting_for_loads(candidate: Candidate) -> int:
-    """Waiting requests that a slot cannot serve yet, because their model is loading: a ready model's request passes them."""
-    return sum(status.queued for status in candidate.state.models.values() if not status.is_ready) if candidate.state.queue_depth else 0
+def _held_up(candidate: Candidate) -> int:
+    """Waiting requests that a slot cannot serve yet, because their model is loading or runs all it can: a ready model's request passes."""
+    held_up = candidate.held_up
+    if held_up is None:
+        held_up = 0
+        if candidate.state.queue_depth:
+            for status in candidate.state.models.values():
+                if status.queued and (not status.is_ready or 0 < status.max_parallel <= status.in_flight):
+                    held_up += status.queued
+        candidate.held_up = held_up
+    return held_up
 
 
 def _mean_service_s(candidate: Candidate) -> float:
     """Weighted by what is there; 0.0 if nothing of it was measured."""
     state = candidate.state
+    measured = {name: timing.service_time_s for name, timing in state.timings.items() if timing.service_time_s}
     requests = 0
     total_s = 0.0
-    for name, timing in state.timings.items():
+    for name, service_s in measured.items():
         status = state.models.get(name)
-        if timing.service_time_s and status is not None:
-            weight = status.in_flight + status.queued
+        if status is not None and (weight := status.in_flight + status.queued):
             requests += weight
-            total_s += weight * timing.service_time_s
+            total_s += weight * service_s
     if requests:
         return total_s / requests
-    measured = [timing.service_time_s for timing in state.timings.values() if timing.service_time_s]
-    return sum(measured) / len(measured) if measured else 0.0
+    return sum(measured.values()) / len(measured) if measured else 0.0
 
 
 def _keep(table: dict[str, float], model: str, seconds: float) -> None:

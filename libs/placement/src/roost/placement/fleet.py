@@ -13,6 +13,7 @@ from typing import Protocol
 
 from roost.cluster.known_models import SharedCatalogue
 from roost.cluster.view import ClusterView, WorkerEntry, fits
+from roost.cluster.worker_entry import room_bytes
 from roost.cluster.worker_state import Liveness, Phase
 from roost.placement.candidate import Candidate, Group, GroupKey
 from roost.placement.reservations import Tally
@@ -77,7 +78,7 @@ class Fleet:
             return named
         known = self._view.model(model)
         size_bytes = 0 if known is None else known.size_bytes
-        return [*named, *(group for group in self._open_groups if fits(size_bytes, group.capacity_bytes) and group not in named)]
+        return [*named, *(group for group in self._open_groups if fits(size_bytes, group.room_bytes) and group not in named)]
 
     def ready_on(self, model: str) -> Mapping[str, Candidate]:
         """The candidates that have the model ready, by node_id."""
@@ -107,6 +108,12 @@ class Fleet:
             self._leave(candidate)
         if after is not None and after.liveness is Liveness.LIVE:
             self._draining[node_id] = after
+
+    def reserved(self, candidate: Candidate) -> None:
+        """One more reservation was made for it: what `recount` would find. Followers are not told of heavier candidates."""
+        candidate.queue_depth += 1
+        candidate.outstanding += 1
+        candidate.group.outstanding += 1
 
     def recount(self, node_id: str) -> None:
         """The worker's reservations changed."""
@@ -140,11 +147,13 @@ class Fleet:
 
     def _update(self, candidate: Candidate, entry: WorkerEntry) -> None:
         """A newer report of a worker that stays in the fleet."""
-        if self._changes_group(candidate, entry):
+        room = room_bytes(entry.state)
+        if self._changes_group(candidate, entry, room):
             self._leave(candidate)
             self._join(Candidate(entry, candidate.reserved))
             return
         before = candidate.outstanding
+        candidate.room_bytes = room
         candidate.renew(entry)
         candidate.group.outstanding += candidate.outstanding - before
         self._set_ready(candidate)
@@ -174,11 +183,13 @@ class Fleet:
 
     # --- groups -----------------------------------------------------------------------------------
 
-    def _changes_group(self, candidate: Candidate, entry: WorkerEntry) -> bool:
+    def _changes_group(self, candidate: Candidate, entry: WorkerEntry, room: int) -> bool:
         before, state = candidate.entry, entry.state
-        if entry.catalogue is not before.catalogue or state.memory_capacity_bytes != before.state.memory_capacity_bytes:
+        if entry.catalogue is not before.catalogue:
             return True
-        return state.models.keys() != before.state.models.keys() and self._key_of(entry) != candidate.group.key
+        if room == candidate.room_bytes and state.models.keys() == before.state.models.keys():
+            return False
+        return self._key_of(entry) != candidate.group.key
 
     def _group_of(self, candidate: Candidate) -> Group:
         key = self._key_of(candidate.entry)
@@ -192,13 +203,15 @@ class Fleet:
         return group
 
     def _key_of(self, entry: WorkerEntry) -> GroupKey:
-        """What a worker can load: what its catalogue has and its memory holds; without a catalogue all that fits; and what is there."""
-        state, capacity = entry.state, entry.state.memory_capacity_bytes
+        """What a worker can load: what its catalogue has and its memory has room for beside what is pinned; without a catalogue all that
+        has room; and what is there.
+        """
+        state, room = entry.state, room_bytes(entry.state)
         if entry.catalogue is not None:
-            loadable = _fitting(entry.catalogue, capacity)
+            loadable = _fitting(entry.catalogue, room)
             return GroupKey(loadable if state.models.keys() <= loadable else loadable.union(state.models))
-        unfitting = {name for name in state.models if not fits(self._size_of(name), capacity)}
-        return GroupKey(frozenset(unfitting), is_open=True, capacity_bytes=capacity)
+        unfitting = {name for name in state.models if not fits(self._size_of(name), room)}
+        return GroupKey(frozenset(unfitting), is_open=True, room_bytes=room)
 
     def _size_of(self, model: str) -> int:
         known = self._view.model(model)
@@ -217,8 +230,8 @@ class Fleet:
         return f"<Fleet {len(self._candidates)} candidates in {len(self._groups)} groups, {len(self._draining)} draining>"
 
 
-def _fitting(catalogue: SharedCatalogue, capacity_bytes: int) -> frozenset[str]:
+def _fitting(catalogue: SharedCatalogue, room: int) -> frozenset[str]:
     """The models of a catalogue that fit; where all do, one set for all workers that share it."""
-    if fits(catalogue.largest_bytes, capacity_bytes):
+    if fits(catalogue.largest_bytes, room):
         return catalogue.names
-    return frozenset(name for name, model in catalogue.models.items() if fits(model.size_bytes, capacity_bytes))
+    return frozenset(name for name, model in catalogue.models.items() if fits(model.size_bytes, room))

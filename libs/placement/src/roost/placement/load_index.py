@@ -40,11 +40,7 @@ class LoadIndex:
 
     def remove(self, candidate: Candidate) -> None:
         key, position = self._places.pop(candidate)
-        bucket = self._buckets[key]
-        last = bucket.pop()
-        if last is not candidate:
-            bucket[position] = last
-            self._places[last] = (key, position)
+        self._take(self._buckets[key], key, position)
 
     def lighter(self, candidate: Candidate) -> None:
         """The candidate's key changed. Cheap where it did not fall below where it is filed."""
@@ -72,12 +68,14 @@ class LoadIndex:
         key_of = self._key_of
         while (key := self.lightest_key()) is not None:
             bucket = self._buckets[key]
-            position = int(rng.random() * len(bucket)) if len(bucket) > 1 else 0
-            candidate = bucket[position]
-            true_key = key_of(candidate)
-            if true_key == key:
-                return candidate
-            self._move(candidate, key, position, true_key)
+            while bucket:  # what is filed anew is filed under a larger key, so this one stays the smallest
+                position = int(rng.random() * len(bucket)) if len(bucket) > 1 else 0
+                candidate = bucket[position]
+                true_key = key_of(candidate)
+                if true_key == key:
+                    return candidate
+                self._take(bucket, key, position)
+                self._file(candidate, true_key)
         return None
 
     def draw(self, key: float, position: int) -> Candidate | None:
@@ -91,12 +89,15 @@ class LoadIndex:
 
     def _move(self, candidate: Candidate, key: float, position: int, true_key: float) -> None:
         """File anew a candidate that is at this position of the key's bucket."""
-        bucket = self._buckets[key]
+        self._take(self._buckets[key], key, position)
+        self._file(candidate, true_key)
+
+    def _take(self, bucket: list[Candidate], key: float, position: int) -> None:
+        """Empty a position of the key's bucket: the last one moves there."""
         last = bucket.pop()
-        if last is not candidate:
+        if position < len(bucket):
             bucket[position] = last
             self._places[last] = (key, position)
-        self._file(candidate, true_key)
 
     def _file(self, candidate: Candidate, key: float) -> None:
         bucket = self._buckets.get(key)

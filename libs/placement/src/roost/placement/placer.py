@@ -15,8 +15,9 @@ from roost.cluster.worker_entry import is_later_life
 from roost.cluster.worker_state import DecisionOutcome
 from roost.placement.candidate import Candidate
 from roost.placement.decision import Action, Decision
-from roost.placement.estimates import Estimate, Estimates
+from roost.placement.estimates import Estimates
 from roost.placement.fleet import Fleet
+from roost.placement.policies.policy import Policy
 from roost.placement.reasons import reason
 from roost.placement.refusals import refusal
 from roost.placement.registry import policy_factory
@@ -24,11 +25,16 @@ from roost.placement.request import PlacementRequest
 from roost.placement.reservations import SIMPLE_REPORTER_BOUND_S, Reservation, Reservations
 from roost.placement.rng import Rng
 from roost.placement.statistics import PlacementStatistics
+from roost.placement.two_choices import TwoChoices
+
+_SERVE = Action.SERVE  # an enum's member is looked up in Python each time it is named
+_COLD_START = Action.COLD_START
 
 
 class Placer:
     """Mutable, one owner. `decider` begins every decision id, so it must be unique among deciders and their lives.
 
+    `is_view_shared`: other deciders place by views like this one, each as stale in its own way, and must not all choose alike.
     Raises InvalidField if there is no such policy.
     """
 
@@ -40,6 +46,7 @@ class Placer:
         rng: Rng,
         decider: str,
         reservation_bound_s: float = 5.0,
+        is_view_shared: bool = False,
     ) -> None:
         make_policy = policy_factory(policy)
         self._view = view
@@ -48,7 +55,8 @@ class Placer:
         self._reservations = Reservations(bound_s=reservation_bound_s)
         self._estimates = Estimates(view)
         self._fleet = Fleet(view, self._reservations.tally)
-        self._policy = make_policy(self._fleet, rng)
+        chosen = make_policy(self._fleet, rng)
+        self._policy: Policy = TwoChoices(chosen, rng) if is_view_shared else chosen
         self.policy = policy
         self.statistics = PlacementStatistics()
         view.subscribe(self._entry_changed)
@@ -75,11 +83,19 @@ class Placer:
         estimate = self._estimates.of(chosen, request, now)
         if 0 < request.deadline_s < estimate.wait_s:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
-        decision = self._decision(request, chosen, estimate, now)
-        self._reservations.make(decision.decision_id, Reservation(chosen.node_id, request.model, request.priority, now))
-        self._fleet.recount(chosen.node_id)
-        self.statistics.decided(decision.decision_id, decision.action)
-        return decision
+        action = _SERVE if estimate.load_s is None else _COLD_START
+        decision_id = self._reserve(request, chosen, action, now)
+        return Decision(  # its fields in their order: to name them takes as long as to make it
+            decision_id,
+            request.request_id,
+            chosen.node_id,
+            chosen.state.address,
+            action,
+            estimate.wait_s,
+            reason(self._fleet, request, chosen, self._policy.because, estimate),
+            chosen.entry.age_s(now),
+            self.policy,
+        )
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
@@ -104,19 +120,14 @@ class Placer:
         for node_id in self._reservations.expire(now):
             self._fleet.recount(node_id)
 
-    def _decision(self, request: PlacementRequest, chosen: Candidate, estimate: Estimate, now: float) -> Decision:
+    def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
+        """Keep a place for the request, and count it. The decision's id."""
         self._decisions += 1
-        return Decision(
-            decision_id=f"{self._decider}-{self._decisions}",
-            request_id=request.request_id,
-            worker_id=chosen.node_id,
-            worker_address=chosen.state.address,
-            action=Action.SERVE if estimate.load_s is None else Action.COLD_START,
-            estimated_wait_s=estimate.wait_s,
-            reason=reason(self._fleet, request, chosen, self._policy.because, estimate),
-            view_age_s=chosen.entry.age_s(now),
-            policy=self.policy,
-        )
+        decision_id = f"{self._decider}-{self._decisions}"
+        self._reservations.make(decision_id, Reservation(chosen.node_id, request.model, request.priority, now))
+        self._fleet.reserved(chosen)
+        self.statistics.decided(decision_id, action)
+        return decision_id
 
     def _entry_changed(self, before: WorkerEntry | None, after: WorkerEntry | None) -> None:
         if after is None:

@@ -11,7 +11,7 @@ from roost.placement.request import PlacementRequest
 def reason(fleet: Fleet, request: PlacementRequest, chosen: Candidate, because: str, estimate: Estimate) -> str:
     """`because` is the policy's word, as it reads after the worker's name."""
     if estimate.load_s is None:
-        return f"{chosen.node_id} has {request.model} ready, {_turn(chosen, estimate)}"
+        return f"{chosen.node_id} has {request.model} ready, {_turn(request, chosen, estimate)}"
     others = _others(fleet, request)
     queue = f", {estimate.ahead} ahead in queue" if estimate.ahead else ""
     if estimate.is_loading:
@@ -19,11 +19,15 @@ def reason(fleet: Fleet, request: PlacementRequest, chosen: Candidate, because: 
     return f"{others}; {chosen.node_id} {because} and will load it in about {estimate.load_s:.1f} s{queue}"
 
 
-def _turn(chosen: Candidate, estimate: Estimate) -> str:
+def _turn(request: PlacementRequest, chosen: Candidate, estimate: Estimate) -> str:
     if estimate.ahead:
         return f"{estimate.ahead} ahead in queue"
     if estimate.wait_s:
-        return f"next in queue, {chosen.state.busy_slots} of {chosen.state.slots} slots busy"
+        slots, at_once = chosen.state.slots, chosen.state.models[request.model].max_parallel
+        taken = min(slots, chosen.state.busy_slots + chosen.reserved.count)
+        if taken < slots and at_once:
+            return f"next in queue, {request.model} runs {at_once} at a time"
+        return f"next in queue, {taken} of {slots} slots busy"
     return "none ahead in queue"
 
 

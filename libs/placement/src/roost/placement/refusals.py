@@ -15,10 +15,11 @@ def refusal(view: ClusterView, fleet: Fleet, request: PlacementRequest) -> NoWor
         return NoWorkers("no worker is known yet")
     excluded = {node_id for node_id in request.excluded if fleet.get(node_id) is not None}
     unable = [member.entry for group in fleet.groups() for member in group.members if member.node_id not in excluded]
-    small = [entry for entry in unable if _size_there(view, entry, request.model) is not None]
-    if small and not _could_be_loaded(view, request):
-        largest = max(small, key=lambda entry: entry.state.memory_capacity_bytes)
-        size_bytes = _size_there(view, largest, request.model) or 0
+    sizes = [(entry, _size_there(view, entry, request.model)) for entry in unable]
+    small = [(entry, size) for entry, size in sizes if size and not fits(size, entry.state.memory_capacity_bytes)]
+    pinned = [entry for entry, size in sizes if size is not None and fits(size, entry.state.memory_capacity_bytes)]
+    if small and not pinned and not _could_be_loaded(view, request):
+        largest, size_bytes = max(small, key=lambda pair: pair[0].state.memory_capacity_bytes)
         return ModelTooLarge(request.model, size_bytes, largest.state.memory_capacity_bytes)
     counts = view.counts()
     causes = {
@@ -27,7 +28,8 @@ def refusal(view: ClusterView, fleet: Fleet, request: PlacementRequest) -> NoWor
         "draining": len(fleet.draining()),
         "excluded": len(excluded),
         f"with too little memory for {request.model}": len(small),
-        f"without {request.model} in its catalogue": len(unable) - len(small),
+        f"with too much memory pinned to load {request.model}": len(pinned),
+        f"without {request.model} in its catalogue": len(unable) - len(small) - len(pinned),
     }
     known = len(view.entries)
     told = ", ".join(f"{count} {cause}" for cause, count in causes.items() if count)
@@ -35,14 +37,16 @@ def refusal(view: ClusterView, fleet: Fleet, request: PlacementRequest) -> NoWor
 
 
 def _could_be_loaded(view: ClusterView, request: PlacementRequest) -> bool:
-    """True if a worker that is suspect, dead, draining or excluded could take the model."""
-    unavailable = (node_id for node_id, entry in view.entries.items() if not entry.is_available or node_id in request.excluded)
-    return any(view.can_load(node_id, request.model) for node_id in unavailable)
+    """True if a worker that is suspect, dead, draining or excluded could take the model, were nothing else pinned there."""
+    for node_id, entry in view.entries.items():
+        if not entry.is_available or node_id in request.excluded:
+            size = _size_there(view, entry, request.model)
+            if request.model in entry.state.models or (size is not None and fits(size, entry.state.memory_capacity_bytes)):
+                return True
+    return False
 
 
 def _size_there(view: ClusterView, entry: WorkerEntry, model: str) -> int | None:
-    """What the model would take on this worker if it is too large for it; None if it is not, or not in its catalogue."""
+    """What the model would take on this worker, 0 if nobody knows; None if its catalogue has it not."""
     known = view.model(model) if entry.catalogue is None else entry.catalogue.models.get(model)
-    if known is None or fits(known.size_bytes, entry.state.memory_capacity_bytes):
-        return None
-    return known.size_bytes
+    return None if known is None else known.size_bytes

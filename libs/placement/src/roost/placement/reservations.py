@@ -1,24 +1,29 @@
 """Decisions that no report has shown yet, so that a burst between two reports spreads instead of piling up.
 
-State: open reservations in the order they were made, and one `Tally` a worker that sums them. Invariants: a tally equals the sum of its
-worker's open reservations; none is older than the bound after `expire`. Whoever drops reservations is told which workers became lighter.
+State: open reservations in the order they were made, and one `Tally` a worker that holds and sums its own. Invariants: a tally's counts
+are the sums of its open reservations; none is older than the bound after `expire`. Whoever drops reservations is told which workers
+became lighter. Time never goes back.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from roost.cluster.names import PRIORITIES
 
 SIMPLE_REPORTER_BOUND_S = 1.0  # a reporter that lists no arrivals has counted a request by its next report after this
+NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
 class Tally:
-    """Open reservations of one worker: in all, by priority and by model."""
+    """Open reservations of one worker, oldest first, and their counts: in all, by priority and by model."""
 
+    open: dict[str, Reservation] = field(default_factory=dict)
     count: int = 0
     by_priority: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
     by_model: dict[str, int] = field(default_factory=dict)
@@ -44,8 +49,8 @@ class Reservations:
         self._bound_s = bound_s
         self._open: dict[str, Reservation] = {}
         self._order: deque[tuple[float, str]] = deque()  # may name reservations that were dropped since
-        self._by_node: dict[str, dict[str, Reservation]] = {}  # oldest first
         self._tallies: dict[str, Tally] = {}
+        self._made_since = -math.inf  # nothing in the order is older; asked with each decision, when nearly always nothing has expired
 
     def tally(self, node_id: str) -> Tally:
         """The worker's tally; the same object until the worker is forgotten."""
@@ -59,24 +64,22 @@ class Reservations:
         return 0 if tally is None else tally.count
 
     def make(self, decision_id: str, reservation: Reservation) -> None:
+        node_id, model, priority, made_at = reservation
         self._open[decision_id] = reservation
-        self._order.append((reservation.made_at, decision_id))
-        self._by_node.setdefault(reservation.node_id, {})[decision_id] = reservation
-        tally = self.tally(reservation.node_id)
+        self._order.append((made_at, decision_id))
+        tally = self.tally(node_id)
+        tally.open[decision_id] = reservation
         tally.count += 1
-        tally.by_priority[reservation.priority] += 1
-        tally.by_model[reservation.model] = tally.by_model.get(reservation.model, 0) + 1
+        tally.by_priority[priority] += 1
+        tally.by_model[model] = tally.by_model.get(model, 0) + 1
 
     def drop(self, decision_id: str) -> str | None:
         """Drop one. The worker it was for, or None if it is not open."""
         reservation = self._open.pop(decision_id, None)
         if reservation is None:
             return None
-        of_node = self._by_node[reservation.node_id]
-        del of_node[decision_id]
-        if not of_node:
-            del self._by_node[reservation.node_id]
         tally = self._tallies[reservation.node_id]
+        del tally.open[decision_id]
         tally.count -= 1
         tally.by_priority[reservation.priority] -= 1
         tally.by_model[reservation.model] -= 1
@@ -86,19 +89,25 @@ class Reservations:
 
     def drop_made_before(self, node_id: str, before: float) -> bool:
         """Drop the worker's reservations that were made before then; True if there were any."""
-        of_node = self._by_node.get(node_id, {})
-        old = [decision_id for decision_id, reservation in of_node.items() if reservation.made_at < before]
+        tally = self._tallies.get(node_id)
+        if tally is None or tally.count == 0:
+            return False
+        old = [decision_id for decision_id, reservation in tally.open.items() if reservation.made_at < before]
         for decision_id in old:
             self.drop(decision_id)
         return bool(old)
 
-    def expire(self, now: float) -> set[str]:
+    def expire(self, now: float) -> AbstractSet[str]:
         """Drop those that have reached the bound; the workers they were for."""
+        made_by = now - self._bound_s
+        if made_by < self._made_since:
+            return NOBODY
         lighter: set[str] = set()
-        while self._order and self._order[0][0] <= now - self._bound_s:
+        while self._order and self._order[0][0] <= made_by:
             node_id = self.drop(self._order.popleft()[1])
             if node_id is not None:
                 lighter.add(node_id)
+        self._made_since = self._order[0][0] if self._order else now
         return lighter
 
     def forget(self, node_id: str) -> None:
@@ -110,4 +119,5 @@ class Reservations:
         return len(self._open)
 
     def __repr__(self) -> str:
-        return f"<Reservations {len(self)} open on {len(self._by_node)} workers, bound {self._bound_s:g} s>"
+        workers = sum(tally.count > 0 for tally in self._tallies.values())
+        return f"<Reservations {len(self)} open on {workers} workers, bound {self._bound_s:g} s>"

@@ -1,8 +1,9 @@
 """What became of the decisions: hits, cold starts and joins, each decision counted once.
 
 State: four counts, and the provisional count of recent decisions whose outcome has not arrived. Invariant:
-`hits + cold_starts + joins == total_requests`. A decision counts by its action at once and is corrected, once, by its outcome; one whose
-outcome never comes, or comes after 65,536 later decisions, keeps its provisional count.
+`hits + cold_starts + joins == total_requests`. A decision counts by its action at once and is corrected, once, by its outcome: by what its
+request found, or taken back where the worker refused it. One whose outcome never comes, or comes after 65,536 later decisions, keeps its
+provisional count.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.decision import Action
 
 RECENT_DECISIONS = 65_536  # about 10 MB; six seconds at 10,000 decisions/s, hours at 10/s
+
+# An enum's member is looked up in Python each time it is named: too slow for each decision.
+_SERVE = Action.SERVE
+_HIT = CacheResult.HIT
+_COLD_START = CacheResult.COLD_START
 
 
 class PlacementStatistics:
@@ -34,23 +40,30 @@ class PlacementStatistics:
     def decided(self, decision_id: str, action: Action) -> None:
         """Count a decision by what it expects."""
         self.total_requests += 1
-        expected = CacheResult.HIT if action is Action.SERVE else CacheResult.COLD_START
-        self._count(expected, 1)
-        self._provisional[decision_id] = expected
-        if len(self._provisional) > self._recent_decisions:
-            self._provisional.popitem(last=False)
+        provisional = self._provisional
+        if action is _SERVE:
+            self.hits += 1
+            provisional[decision_id] = _HIT
+        else:
+            self.cold_starts += 1
+            provisional[decision_id] = _COLD_START
+        if len(provisional) > self._recent_decisions:
+            provisional.popitem(last=False)
 
     def settled(self, outcome: DecisionOutcome) -> None:
         """Correct a decision by what its request found. Decisions of others, and outcomes told twice, change nothing."""
         expected = self._provisional.pop(outcome.decision_id, None)
         if expected is not None and expected is not outcome.cache_result:
             self._count(expected, -1)
-            self._count(outcome.cache_result, 1)
+            if outcome.cache_result is CacheResult.REFUSED:
+                self.total_requests -= 1
+            else:
+                self._count(outcome.cache_result, 1)
 
     def _count(self, result: CacheResult, by: int) -> None:
-        if result is CacheResult.HIT:
+        if result is _HIT:
             self.hits += by
-        elif result is CacheResult.COLD_START:
+        elif result is _COLD_START:
             self.cold_starts += by
         else:
             self.joins += by

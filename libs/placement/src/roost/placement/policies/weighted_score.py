@@ -44,7 +44,7 @@ class WeightedScore:
         holders = self._holders.get(request.model)
         if holders is None:
             return lightest(self._everyone.for_model(request.model), self._rng, request.excluded)
-        best = lightest((holders,), self._rng, request.excluded)
+        best = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
         if best is not None and _with_model(best) < 0:  # nobody without the model has a score above 0
             return best
         return lightest([holders, *self._everyone.for_model(request.model)], self._rng, request.excluded)
