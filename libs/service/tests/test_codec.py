@@ -44,9 +44,9 @@ SECONDS = st.floats(0, allow_infinity=False, allow_nan=False)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 MODEL_NAMES = st.text(st.characters(exclude_categories=["Cs"]).filter(str.isprintable), min_size=1, max_size=128)
 WORKER_NAMES = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
-MODELS = st.builds(ModelStatus, MODEL_NAMES, st.sampled_from(Phase), UINT64, UINT32, UINT32, SECONDS, st.booleans())
+MODELS = st.builds(ModelStatus, MODEL_NAMES, st.sampled_from(Phase), UINT64, UINT32, UINT32, SECONDS, st.booleans(), UINT32)
 CATALOGUES = st.lists(
-    st.builds(CatalogueModel, MODEL_NAMES, st.text("abc", max_size=64), UINT64, st.booleans(), UINT32),
+    st.builds(CatalogueModel, MODEL_NAMES, st.text("abc", max_size=64), UINT64, st.booleans(), UINT32, SECONDS),
     max_size=4,
     unique_by=lambda model: model.name,
 ).map(lambda models: tuple(sorted(models, key=lambda model: model.name)))

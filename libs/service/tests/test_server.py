@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Serve = Callable[[SchedulerServicer], AbstractAsyncContextManager[tuple["SchedulerAsyncStub", RpcServer]]]
 Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+RawStream = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 Context = grpc.aio.ServicerContext[object, object]
 
 
@@ -226,14 +227,21 @@ async def test_garbage_on_the_port_hurts_nobody(serve: Serve) -> None:
         assert (await stub.Schedule(request("known"), timeout=5)).worker_id == "worker-1"
 
 
-async def test_bytes_that_are_no_message_end_the_call_and_not_the_server(serve: Serve) -> None:
+@pytest.mark.parametrize("method", ["Schedule", "WatchClusterState"])
+async def test_bytes_that_are_no_message_are_refused_as_their_senders_mistake(
+    method: str, serve: Serve, registry: CollectorRegistry, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with serve(Answering()) as (stub, server):
         async with open_channel(f"127.0.0.1:{server.port}") as channel:
-            call: Raw = channel.unary_unary("/roost.v1.Scheduler/Schedule")
+            call: RawStream = channel.unary_stream(f"/roost.v1.Scheduler/{method}")  # takes a single answer as well
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await call(b"\xff\xff\xff", timeout=5)
-        assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+                await call(b"\xff\xff\xff", timeout=5).read()
+        refusal = from_rpc_error(caught.value)
+        assert isinstance(refusal, InvalidField)
+        assert (caught.value.code(), refusal.field) == (grpc.StatusCode.INVALID_ARGUMENT, "message")
         assert (await stub.Schedule(request("known"), timeout=5)).worker_id == "worker-1"
+    assert handled(registry, method, "INVALID_ARGUMENT") == 1
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 async def test_an_unknown_method_is_unimplemented_and_makes_no_new_label(serve: Serve, registry: CollectorRegistry) -> None:

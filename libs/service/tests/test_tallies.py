@@ -19,7 +19,7 @@ def test_what_is_exposed_is_what_prometheus_client_would_expose(events: list[tup
     expected_counter = Counter("roost_events", "Events.", ["kind"], registry=theirs)
     expected_seconds = Histogram("roost_seconds", "Time.", ["kind"], registry=theirs, buckets=BOUNDS)
     for kind, value in events:
-        counter.count((kind,))
+        counter.series(kind).count()
         seconds.series(kind).observe(value)
         expected_counter.labels(kind).inc()
         expected_seconds.labels(kind).observe(value)
@@ -28,7 +28,7 @@ def test_what_is_exposed_is_what_prometheus_client_would_expose(events: list[tup
 
 def test_label_values_may_be_shown_before_anything_is_counted() -> None:
     registry = CollectorRegistry()
-    CounterTally("roost_events", "Events.", ["kind"], registry).begin(("a",))
+    CounterTally("roost_events", "Events.", ["kind"], registry).series("a")
     assert registry.get_sample_value("roost_events_total", {"kind": "a"}) == 0
 
 

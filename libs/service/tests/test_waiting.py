@@ -69,6 +69,21 @@ async def test_nobody_waits_longer_than_their_deadline_and_leaves_no_trace() -> 
     assert len(room) == 0
 
 
+async def test_the_time_waited_counts_against_the_deadline_of_the_decision() -> None:
+    room, left = WaitingRoom(), dict[str, float]()
+    tasks = await waiting(room, request("short", deadline_s=5.0), request("long", deadline_s=20.0), request("unbounded"))
+
+    def note(request: PlacementRequest) -> Decision:
+        left[request.request_id] = request.deadline_s
+        return decide(request)
+
+    room.admit(lambda request: True, note, 8.0)
+    assert left == {"long": 12.0, "unbounded": 0.0}
+    with pytest.raises(NoWorkers, match=r"within 5 s of waiting"):
+        await tasks[0]
+    assert [(await task).request_id for task in tasks[1:]] == ["long", "unbounded"]
+
+
 async def test_a_caller_that_leaves_gives_its_place_back() -> None:
     room = WaitingRoom()
     [task] = await waiting(room, request("r"))

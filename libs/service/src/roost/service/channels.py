@@ -10,8 +10,8 @@ import grpc
 from roost.service.tls import TlsFiles, channel_credentials
 
 MAX_MESSAGE_BYTES: Final = 16 << 20  # a prompt may have 8 MiB; the report of a worker with 10,000 models has 1 MiB
-KEEPALIVE_S: Final = 20.0  # a silent peer is noticed within this and the timeout; servers allow one ping in 10 s
-KEEPALIVE_TIMEOUT_S: Final = 5.0
+KEEPALIVE_S: Final = 20.0  # a connection on which nothing came for so long is tried with a ping; servers allow one ping in 10 s
+KEEPALIVE_TIMEOUT_S: Final = 5.0  # for the answer to that ping: a silent peer is noticed within the sum of both, 25 s
 RETRIES: Final = 4  # after the first attempt; gRPC allows no more
 RECONNECT_S: Final = (0.1, 2.0)  # first and longest pause between attempts to connect: a restarted peer is back in use at once
 CONNECT_TIMEOUT_S: Final = 5.0  # an address that does not answer the handshake by then counts as down
@@ -31,13 +31,26 @@ _SERVICE_CONFIG: Final = {
     ]
 }
 
+
+def keepalive_options(every_s: float, timeout_s: float) -> tuple[tuple[str, int], ...]:
+    """What makes either end of a connection notice, within the sum of both times, that the other one has vanished without a word.
+
+    In grpcio 1.85 `keepalive_timeout_ms` alone does not decide that: a ping without an answer ends the connection only after the
+    ping's own timeout, which is a minute unless it is set too.
+    """
+    return (
+        ("grpc.keepalive_time_ms", round(every_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(timeout_s * 1000)),
+        ("grpc.http2.ping_timeout_ms", round(timeout_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),  # an idle stream is still to be watched
+    )
+
+
 _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", round(KEEPALIVE_S * 1000)),
-    ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),  # an idle stream is still to be watched
+    *keepalive_options(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S),
     ("grpc.initial_reconnect_backoff_ms", round(RECONNECT_S[0] * 1000)),
     ("grpc.max_reconnect_backoff_ms", round(RECONNECT_S[1] * 1000)),
     ("grpc.min_reconnect_backoff_ms", round(CONNECT_TIMEOUT_S * 1000)),  # gRPC's name for the timeout of one attempt

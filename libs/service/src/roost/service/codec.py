@@ -29,7 +29,7 @@ from roost.cluster.worker_state import (
 )
 from roost.placement.decision import Action, Decision
 from roost.placement.placer import Placer
-from roost.placement.request import MAX_EXCLUDED, PlacementRequest
+from roost.placement.request import MAX_EXCLUDED, NO_WORKERS, PlacementRequest
 from roost.v1 import scheduler_pb2, state_pb2
 
 MAX_CATALOGUE: Final = 10_000  # as many as may be resident
@@ -51,6 +51,7 @@ CACHE_RESULTS: Final[Mapping[CacheResult, state_pb2.CacheResult.ValueType]] = {
     CacheResult.HIT: state_pb2.CACHE_RESULT_HIT,
     CacheResult.COLD_START: state_pb2.CACHE_RESULT_COLD_START,
     CacheResult.JOIN: state_pb2.CACHE_RESULT_JOIN,
+    CacheResult.REFUSED: state_pb2.CACHE_RESULT_REFUSED,
 }
 ACTIONS: Final[Mapping[Action, scheduler_pb2.Action.ValueType]] = {
     Action.SERVE: scheduler_pb2.ACTION_SERVE,
@@ -83,15 +84,15 @@ def request_from_wire(wire: scheduler_pb2.ScheduleRequest, fallback_id: str = ""
     excluded = wire.excluded_workers
     if excluded:
         _check_length("excluded_workers", len(excluded), MAX_EXCLUDED)
-    return PlacementRequest(
-        request_id=wire.request_id or fallback_id,
-        model=wire.model_required,
-        priority=wire.priority,
-        prompt_tokens=wire.prompt_tokens,
-        max_tokens=wire.max_tokens,
-        deadline_s=wire.deadline_s,
-        excluded=frozenset(excluded),
-        may_queue=wire.allow_queueing,
+    return PlacementRequest(  # the hot path: the fields are in their order because naming them costs half as much again
+        wire.request_id or fallback_id,
+        wire.model_required,
+        wire.priority,
+        wire.prompt_tokens,
+        wire.max_tokens,
+        wire.deadline_s,
+        frozenset(excluded) if excluded else NO_WORKERS,
+        wire.allow_queueing,
     )
 
 
@@ -109,18 +110,23 @@ def request_to_wire(request: PlacementRequest) -> scheduler_pb2.ScheduleRequest:
 
 
 def decision_to_wire(decision: Decision, plane: scheduler_pb2.Plane.ValueType) -> scheduler_pb2.ScheduleResponse:
-    return scheduler_pb2.ScheduleResponse(
-        worker_id=decision.worker_id,
-        action=_SERVE_NUMBER if decision.action is _SERVE else ACTIONS[decision.action],
-        estimated_wait_time=decision.estimated_wait_s,
-        reason=decision.reason,
-        worker_address=decision.worker_address,
-        view_age_s=decision.view_age_s,
-        decision_id=decision.decision_id,
-        plane=plane,
-        request_id=decision.request_id,
-        policy=decision.policy,
-    )
+    wire = scheduler_pb2.ScheduleResponse()
+    write_decision(wire, decision, plane)
+    return wire
+
+
+def write_decision(wire: scheduler_pb2.ScheduleResponse, decision: Decision, plane: scheduler_pb2.Plane.ValueType) -> None:
+    """Fills an empty response, one field after the other: quicker than by keywords, and a response inside a message is not copied."""
+    wire.worker_id = decision.worker_id
+    wire.action = _SERVE_NUMBER if decision.action is _SERVE else ACTIONS[decision.action]
+    wire.estimated_wait_time = decision.estimated_wait_s
+    wire.reason = decision.reason
+    wire.worker_address = decision.worker_address
+    wire.view_age_s = decision.view_age_s
+    wire.decision_id = decision.decision_id
+    wire.plane = plane
+    wire.request_id = decision.request_id
+    wire.policy = decision.policy
 
 
 def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:
@@ -153,6 +159,7 @@ def model_to_wire(status: ModelStatus) -> state_pb2.ModelStatus:
         queued=status.queued,
         ready_in_s=status.ready_in_s,
         pinned=status.is_pinned,
+        max_parallel=status.max_parallel,
     )
 
 
@@ -161,7 +168,7 @@ def model_from_wire(wire: state_pb2.ModelStatus) -> ModelStatus:
     phase = _PHASE_OF.get(wire.phase)
     if phase is None:
         raise InvalidField("models.phase", f"must be MODEL_PHASE_LOADING or MODEL_PHASE_READY (got {wire.phase} for {wire.name[:80]!r})")
-    return ModelStatus(wire.name, phase, wire.size_bytes, wire.in_flight, wire.queued, wire.ready_in_s, wire.pinned)
+    return ModelStatus(wire.name, phase, wire.size_bytes, wire.in_flight, wire.queued, wire.ready_in_s, wire.pinned, wire.max_parallel)
 
 
 def catalogue_model_to_wire(model: CatalogueModel) -> state_pb2.CatalogueModel:
@@ -171,6 +178,7 @@ def catalogue_model_to_wire(model: CatalogueModel) -> state_pb2.CatalogueModel:
         size_bytes=model.size_bytes,
         simulated=model.is_simulated,
         context_tokens=model.context_tokens,
+        load_time_s=model.load_time_s,
     )
 
 
@@ -178,7 +186,7 @@ def catalogue_model_from_wire(wire: state_pb2.CatalogueModel) -> CatalogueModel:
     """Raises InvalidField."""
     if len(wire.engine) > MAX_ENGINE_NAME:
         raise InvalidField("catalogue.engine", f"has {len(wire.engine)} characters; at most {MAX_ENGINE_NAME} are allowed")
-    return CatalogueModel(wire.name, wire.engine, wire.size_bytes, wire.simulated, wire.context_tokens)
+    return CatalogueModel(wire.name, wire.engine, wire.size_bytes, wire.simulated, wire.context_tokens, wire.load_time_s)
 
 
 def catalogue_to_wire(models: Iterable[CatalogueModel]) -> state_pb2.Catalogue:
@@ -223,7 +231,7 @@ def state_to_wire(state: WorkerState) -> state_pb2.WorkerLoadReport:
     if state.catalogue is not None:
         wire.catalogue.CopyFrom(catalogue_to_wire(state.catalogue))
     if state.cache is not None:
-        wire.cache.CopyFrom(_counters_to_wire(state.cache))
+        wire.cache.CopyFrom(counters_to_wire(state.cache))
     return wire
 
 
@@ -253,8 +261,8 @@ def state_from_wire(wire: state_pb2.WorkerLoadReport) -> WorkerState:
     )
 
 
-def _check_address(address: str) -> None:
-    """Clients dial it, so it must not be anything that gRPC reads as more than a host and a port."""
+def check_address(address: str) -> None:
+    """Clients dial it, so it must not be anything that gRPC reads as more than a host and a port. Raises InvalidField."""
     if not address:
         return
     host, _, port = address.rpartition(":")
@@ -267,7 +275,7 @@ def _check_report_lists(wire: state_pb2.WorkerLoadReport) -> None:
     _check_length("models", len(wire.models), MAX_RESIDENT_MODELS)
     _check_length("timings", len(wire.timings), MAX_TIMINGS)
     _check_length("outcomes", len(wire.outcomes), MAX_OUTCOMES)
-    _check_address(wire.address)
+    check_address(wire.address)
     if wire.queue_by_priority and sum(wire.queue_by_priority) != wire.queue_depth:
         raise InvalidField("queue_by_priority", f"sums to {sum(wire.queue_by_priority)}, but queue_depth is {wire.queue_depth}")
 
@@ -312,7 +320,7 @@ def _outcome_from_wire(wire: state_pb2.DecisionOutcome) -> DecisionOutcome:
     return DecisionOutcome(wire.decision_id, result)
 
 
-def _counters_to_wire(cache: CacheCounters) -> state_pb2.CacheCounters:
+def counters_to_wire(cache: CacheCounters) -> state_pb2.CacheCounters:
     return state_pb2.CacheCounters(
         hits=cache.hits, cold_starts=cache.cold_starts, joins=cache.joins, loads=cache.loads, evictions=cache.evictions
     )

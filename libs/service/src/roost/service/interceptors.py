@@ -16,18 +16,21 @@ from contextlib import aclosing
 from typing import Final, TypeAlias, TypeVar, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from roost.cluster.errors import RoostError
 from roost.service.errors import internal_status, status_of, to_rpc_status, to_trailers
 from roost.service.logs import Logger
 from roost.service.metrics import GrpcMetrics
+from roost.service.streams import garbage
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Context = grpc.aio.ServicerContext[object, object]
 Behaviour = Callable[[object, Context], Awaitable[object]]
 Generating = Callable[[object, Context], AsyncGenerator[object, None]]
+Deserialize = Callable[[bytes], object]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Request, Response]"
 
 _MAKERS: Final = {
@@ -36,6 +39,7 @@ _MAKERS: Final = {
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
+_UNREADABLE: Final = object()  # in place of a request whose bytes are no message
 _CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -64,12 +68,16 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
     def around(self, method: str, behaviour: Behaviour) -> Behaviour:
         """`behaviour` with what this interceptor adds; `method` is "/package.Service/Method"."""
 
+    def reading(self, handler: Handler[object, object]) -> Deserialize | None:
+        """How the handler's requests are read."""
+        return handler.request_deserializer
+
     def _rewrite(self, method: str, handler: Handler[object, object]) -> Handler[object, object]:
         attribute, make = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = _as_coroutine(getattr(handler, attribute))
         if behaviour is None:
             return handler
-        return make(self.around(method, behaviour), handler.request_deserializer, handler.response_serializer)
+        return make(self.around(method, behaviour), self.reading(handler), handler.response_serializer)
 
 
 def _as_coroutine(behaviour: Behaviour | Generating) -> Behaviour | None:
@@ -91,7 +99,8 @@ def _as_coroutine(behaviour: Behaviour | Generating) -> Behaviour | None:
 class ErrorInterceptor(WrappingInterceptor):
     """A RoostError ends the call with its status; any other exception is a bug: logged once with its traceback, INTERNAL to the caller.
 
-    A group that holds nothing but RoostErrors (a handler's TaskGroup ended with them) counts as the first of them.
+    A group that holds nothing but RoostErrors (a handler's TaskGroup ended with them) counts as the first of them. Bytes that are no
+    message are their sender's mistake: gRPC itself would log a traceback for each, and answer UNKNOWN.
     """
 
     def __init__(self, log: Logger) -> None:
@@ -100,6 +109,8 @@ class ErrorInterceptor(WrappingInterceptor):
 
     def around(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def guarded(request: object, context: Context) -> object:
+            if request is _UNREADABLE:
+                await _refuse(context, garbage())
             try:
                 return await behaviour(request, context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -112,10 +123,24 @@ class ErrorInterceptor(WrappingInterceptor):
 
         return guarded
 
+    def reading(self, handler: Handler[object, object]) -> Deserialize | None:
+        """A stream's messages are read inside its handler, which is where their errors arise; a single one is read before it."""
+        read = super().reading(handler)
+        if read is None or handler.request_streaming:
+            return read
+
+        def read_or_mark(data: bytes) -> object:
+            try:
+                return read(data)
+            except DecodeError:
+                return _UNREADABLE
+
+        return read_or_mark
+
     async def _end(self, method: str, error: Exception, context: Context) -> None:
         refusal = _refusal_in(error)
         if refusal is not None:
-            await _abort(context, status_of(refusal), to_rpc_status(refusal))
+            await _refuse(context, refusal)
         if context.cancelled():
             self._log.debug("call_failed_after_cancellation", method=method, error=repr(error))
             raise asyncio.CancelledError from error
@@ -131,6 +156,10 @@ def _refusal_in(error: BaseException) -> RoostError | None:
         refusals = [_refusal_in(inner) for inner in error.exceptions]
         return refusals[0] if all(refusals) else None
     return None
+
+
+async def _refuse(context: Context, refusal: RoostError) -> None:
+    await _abort(context, status_of(refusal), to_rpc_status(refusal))
 
 
 async def _abort(context: Context, code: grpc.StatusCode, status: status_pb2.Status) -> None:
@@ -172,4 +201,6 @@ def _why_cancelled(context: Context) -> str:
 def _code_set(context: Context) -> str | None:
     """The code that the handler set or ended the call with, None if it did neither."""
     code: object = context.code()  # None or a number, whatever grpc's types say
+    if code is None:
+        return None
     return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(cast("int", code))

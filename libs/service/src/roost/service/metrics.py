@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from roost.service import logs
 from roost.service.addresses import check_free, family_of
-from roost.service.tallies import CounterTally, HistogramSeries, HistogramTally
+from roost.service.tallies import CounterSeries, CounterTally, HistogramSeries, HistogramTally
 
 LAG_INTERVAL_S: Final = 0.25
 SCRAPE_TIMEOUT_S: Final = 10.0  # Prometheus gives up after 10 s by default; an idle connection must not keep a thread
@@ -47,19 +47,23 @@ class GrpcMetrics:
 
 
 class MethodMetrics:
-    """One method's counts."""
+    """One method's counts. State: its series by code."""
 
-    __slots__ = ("_handled", "_handling", "_method", "_service")
+    __slots__ = ("_by_code", "_handled", "_handling", "_method", "_service")
 
     def __init__(self, handled: CounterTally, handling: HistogramSeries, service: str, method: str) -> None:
         self._handled = handled
         self._handling = handling
         self._service = service
         self._method = method
+        self._by_code: dict[str, CounterSeries] = {}
 
     def ended(self, code: str, seconds: float) -> None:
         """One call ended with the status of that name."""
-        self._handled.count((self._service, self._method, code))
+        series = self._by_code.get(code)
+        if series is None:
+            series = self._by_code[code] = self._handled.series(self._service, self._method, code)
+        series.count()
         self._handling.observe(seconds)
 
 

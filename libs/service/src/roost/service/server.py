@@ -13,7 +13,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from roost.service.addresses import check_free, join
-from roost.service.channels import MAX_MESSAGE_BYTES
+from roost.service.channels import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, MAX_MESSAGE_BYTES, keepalive_options
 from roost.service.interceptors import ErrorInterceptor, MetricsInterceptor
 from roost.service.logs import get_logger
 from roost.service.metrics import GrpcMetrics
@@ -31,10 +31,7 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", round(MIN_PING_INTERVAL_S * 1000)),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.keepalive_time_ms", 20_000),  # a client that vanished is noticed, and its streams end, within 25 s
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    *keepalive_options(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S),  # a client that vanished is noticed, and its streams end, within 25 s
 )
 
 REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"

@@ -16,27 +16,36 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 
+class CounterSeries:
+    """One labelled series of a counter. State: its count."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def count(self) -> None:
+        self.value += 1
+
+
 class CounterTally(Collector):
-    """A counter. State: count by label values."""
+    """A counter. State: its series by label values."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name = name
         self._documentation = documentation
         self._labels = tuple(labels)
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._series: dict[tuple[str, ...], CounterSeries] = {}
         registry.register(self)
 
-    def begin(self, labels: tuple[str, ...]) -> None:
-        """Shows these label values from now on, with 0 until something is counted."""
-        self._counts.setdefault(labels, 0)
-
-    def count(self, labels: tuple[str, ...]) -> None:
-        self._counts[labels] = self._counts.get(labels, 0) + 1
+    def series(self, *labels: str) -> CounterSeries:
+        """The series of these label values, shown from now on; the same object each time."""
+        return self._series.setdefault(labels, CounterSeries())
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for labels, count in self._counts.copy().items():
-            family.add_metric(labels, count)
+        for labels, series in self._series.copy().items():
+            family.add_metric(labels, series.value)
         yield family
 
     def describe(self) -> Iterable[Metric]:

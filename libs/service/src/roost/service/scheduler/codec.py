@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from roost.cluster.errors import InvalidField, RoostError
-from roost.cluster.names import check_request_id
-from roost.service.codec import decision_to_wire, request_from_wire
+from roost.service.codec import request_from_wire, write_decision
 from roost.service.errors import to_refusal
 from roost.service.scheduler.scheduling import Answered, Asked
 from roost.v1 import scheduler_pb2
@@ -18,17 +17,21 @@ LONGEST_WATCH_S: Final = 60.0
 
 def asked_from_wire(message: scheduler_pb2.ScheduleStreamRequest) -> Asked:
     """Raises nothing: what is wrong with the request becomes its answer."""
-    request_id = message.request.request_id
+    wire = message.request
     try:
-        return Asked(check_request_id(request_id), request_from_wire(message.request))
+        request = request_from_wire(wire)
     except RoostError as refusal:
-        return Asked(request_id[:256], refusal)
+        return Asked(wire.request_id[:256], refusal)
+    return Asked(request.request_id, request)
 
 
 def answered_to_wire(answer: Answered, plane: scheduler_pb2.Plane.ValueType) -> scheduler_pb2.ScheduleStreamResponse:
-    if isinstance(answer.result, RoostError):
-        return scheduler_pb2.ScheduleStreamResponse(request_id=answer.request_id, refusal=to_refusal(answer.result))
-    return scheduler_pb2.ScheduleStreamResponse(request_id=answer.request_id, response=decision_to_wire(answer.result, plane))
+    request_id, result = answer
+    if isinstance(result, RoostError):
+        return scheduler_pb2.ScheduleStreamResponse(request_id=request_id, refusal=to_refusal(result))
+    wire = scheduler_pb2.ScheduleStreamResponse(request_id=request_id)
+    write_decision(wire.response, result, plane)
+    return wire
 
 
 def watch_interval(interval_s: float) -> float:

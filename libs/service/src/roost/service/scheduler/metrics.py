@@ -20,18 +20,16 @@ class DecisionMetrics:
     """State: the collectors, registered once. `policy` is the label of every decision."""
 
     def __init__(self, registry: CollectorRegistry, policy: str) -> None:
-        self._decisions = CounterTally("roost_decisions", "Requests given a worker, by what it will do.", ["policy", "action"], registry)
-        self._served = (policy, Action.SERVE.value)
-        self._others = {action: (policy, action.value) for action in Action}
-        for labels in self._others.values():
-            self._decisions.begin(labels)
+        decisions = CounterTally("roost_decisions", "Requests given a worker, by what it will do.", ["policy", "action"], registry)
+        self._decisions = {action: decisions.series(policy, action.value) for action in Action}
+        self._served = self._decisions[_SERVE]
         self._refusals = Counter("roost_refusals", "Requests given no worker, by reason.", ["reason"], registry=registry)
         self._decision_seconds = HistogramTally(
             "roost_decision_seconds", "Time one decision took, without the call around it.", registry, bounds=DECISION_BUCKETS_S
         ).series()
 
     def decided(self, decision: Decision, elapsed_s: float) -> None:
-        self._decisions.count(self._served if decision.action is _SERVE else self._others[decision.action])
+        (self._served if decision.action is _SERVE else self._decisions[decision.action]).count()
         self._decision_seconds.observe(elapsed_s)
 
     def refused(self, refusal: RoostError) -> None:

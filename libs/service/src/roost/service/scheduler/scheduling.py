@@ -7,29 +7,29 @@ it; when MAX_IN_FLIGHT are, nothing more is read, which the caller feels as flow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import AsyncIterable, Callable
+from typing import Final, NamedTuple, TypeVar
 
 from roost.cluster.errors import InvalidField, RoostError
 from roost.placement.decision import Decision
 from roost.placement.request import PlacementRequest
 from roost.service.scheduler.plane import SchedulingPlane
-from roost.service.streams import StopSignal, Write, stream_tasks
+from roost.service.streams import StopSignal, Write, refusing_garbage, stream_tasks
 
 MAX_IN_FLIGHT: Final = 1_000  # requests of one stream that wait for a worker; the waiting room of the process is as large
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+Message = TypeVar("Message")
+
+
+class Asked(NamedTuple):
     """One request of a stream, or why it is none: a bad one is answered like any other and the stream lives."""
 
     request_id: str
     request: PlacementRequest | RoostError
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The answer to the request of that id."""
 
     request_id: str
@@ -43,19 +43,21 @@ class Scheduling:
         self._plane = plane
         self._stop = stop
 
-    async def serve(self, asked: AsyncIterator[Asked], write: Write[Answered]) -> None:
+    async def serve(self, messages: AsyncIterable[Message], read: Callable[[Message], Asked], write: Write[Answered]) -> None:
         """Returns when every request is answered and no more come. Raises ServerStopping."""
         flights = _Flights()
         async with stream_tasks() as tasks:
             watch = tasks.create_task(self._stop.refuse_when_set())
             async with asyncio.TaskGroup() as waiting:  # left when all that wait are answered
-                async for question in asked:
-                    result = self._answer_now(question, flights)
-                    if result is not None:
-                        await write(Answered(question.request_id, result))
-                        continue
-                    await flights.start(question.request_id)
-                    waiting.create_task(self._answer_later(question, flights, write))
+                with refusing_garbage():
+                    async for message in messages:
+                        question = read(message)
+                        result = self._answer_now(question, flights)
+                        if result is not None:
+                            await write(Answered(question.request_id, result))
+                            continue
+                        await flights.start(question.request_id)
+                        waiting.create_task(self._answer_later(question, flights, write))
             watch.cancel()
 
     def _answer_now(self, question: Asked, flights: _Flights) -> Decision | RoostError | None:

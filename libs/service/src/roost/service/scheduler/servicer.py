@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, Awaitable
 
 from grpc import aio
 
 from roost.service.codec import cluster_state_to_wire, decision_to_wire, request_from_wire
 from roost.service.scheduler.codec import answered_to_wire, asked_from_wire, watch_interval
 from roost.service.scheduler.plane import SchedulingPlane
-from roost.service.scheduler.scheduling import Answered, Asked, Scheduling
-from roost.service.streams import StopSignal, Write, open_writer, refusing_garbage, stream_tasks
+from roost.service.scheduler.scheduling import Answered, Scheduling
+from roost.service.streams import StopSignal, Write, open_writer, stream_tasks
 from roost.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 UnaryContext = aio.ServicerContext[scheduler_pb2.ScheduleRequest, scheduler_pb2.ScheduleResponse]
@@ -41,10 +41,10 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     ) -> None:
         send = await open_writer(context)
 
-        async def write(answer: Answered) -> None:
-            await send(answered_to_wire(answer, self._kind))
+        def write(answer: Answered) -> Awaitable[None]:
+            return send(answered_to_wire(answer, self._kind))
 
-        await self._scheduling.serve(_asked(request_iterator), write)
+        await self._scheduling.serve(request_iterator, asked_from_wire, write)
 
     async def GetClusterState(
         self, request: scheduler_pb2.GetClusterStateRequest, context: StateContext
@@ -70,9 +70,3 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
     def _state(self) -> scheduler_pb2.GetClusterStateResponse:
         plane = self._plane
         return cluster_state_to_wire(plane.view, plane.placer, plane.now, self._kind)
-
-
-async def _asked(requests: AsyncIterable[scheduler_pb2.ScheduleStreamRequest]) -> AsyncIterator[Asked]:
-    with refusing_garbage():
-        async for request in requests:
-            yield asked_from_wire(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from roost.cluster.errors import NoWorkers, RoostError
@@ -25,7 +25,17 @@ Decide = Callable[[PlacementRequest], Decision]
 @dataclass(frozen=True, slots=True)
 class _Waiter:
     request: PlacementRequest
+    since: float
     answer: asyncio.Future[Decision]
+
+    def request_at(self, now: float) -> PlacementRequest:
+        """The request with what is left of its deadline. Raises NoWorkers if nothing is."""
+        if not self.request.deadline_s:
+            return self.request
+        left_s = self.request.deadline_s - (now - self.since)
+        if left_s <= 0:
+            raise _came_too_late(self.request.model, self.request.deadline_s)
+        return replace(self.request, deadline_s=left_s)
 
 
 class WaitingRoom:
@@ -39,24 +49,24 @@ class WaitingRoom:
 
         Raises NoCapacity (the room is full), NoWorkers (none came in time), or what `admit` was refused with.
         """
-        waiter = _Waiter(request, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(request, now, asyncio.get_running_loop().create_future())
         ticket = self._queue.push(waiter, request.priority, now)
         bound_s = min(request.deadline_s or MAX_WAIT_S, MAX_WAIT_S)
         try:
             async with asyncio.timeout(bound_s):
                 return await waiter.answer
         except TimeoutError:
-            raise NoWorkers(f"no worker could take {request.model} within {bound_s:.3g} s of waiting") from None
+            raise _came_too_late(request.model, bound_s) from None
         finally:
             self._queue.remove(ticket)
 
     def admit(self, may_take: Callable[[PlacementRequest], bool], decide: Decide, now: float) -> None:
-        """Answers, best first, every waiter for which `may_take` holds."""
+        """Answers, best first, every waiter for which `may_take` holds; the time that it has waited counts against its deadline."""
         while (waiter := self._queue.pop(now, lambda waiter: may_take(waiter.request))) is not None:
             if waiter.answer.done():
                 continue
             try:
-                waiter.answer.set_result(decide(waiter.request))
+                waiter.answer.set_result(decide(waiter.request_at(now)))
             except RoostError as refusal:
                 waiter.answer.set_exception(refusal)
 
@@ -71,3 +81,7 @@ class WaitingRoom:
 
     def __repr__(self) -> str:
         return f"<WaitingRoom {len(self)} waiting>"
+
+
+def _came_too_late(model: str, bound_s: float) -> NoWorkers:
+    return NoWorkers(f"no worker could take {model} within {bound_s:.3g} s of waiting")
