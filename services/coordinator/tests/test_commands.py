@@ -80,6 +80,28 @@ async def test_a_partial_failure_says_who_failed_why_and_who_is_done() -> None:
         assert answer.message == "two: no room: everything is pinned (done on one)"
 
 
+async def test_several_failures_name_each_worker_once_and_in_order() -> None:
+    async with (
+        running_cluster() as cluster,
+        cluster.worker("worker-3", ready=["sim-a"]) as three,
+        cluster.worker("worker-1", ready=["sim-a"]) as one,
+        cluster.worker("worker-4", ready=["sim-a"]) as four,
+        cluster.worker("worker-2", ready=["sim-a"]) as two,
+        asyncio.TaskGroup() as tasks,
+    ):
+        request = coordinator_pb2.UnloadModelRequest(model="sim-a")
+        unloading = tasks.create_task(refused(asyncio.wait_for(cluster.coordinator.UnloadModel(request, timeout=DEADLINE_S), DEADLINE_S)))
+        for worker in (three, one):
+            await worker.answer(await worker.command(), code=9, message="sim-a is in use by 1 request(s)", reason="MODEL_IN_USE")
+        await two.answer(await two.command(), code=9, message="sim-a is in use by 7 request(s)", reason="MODEL_IN_USE")
+        await four.obey()
+        answer = await unloading
+        assert answer.code is Code.FAILED_PRECONDITION
+        assert answer.message == (
+            "worker-1, worker-3: sim-a is in use by 1 request(s); worker-2: sim-a is in use by 7 request(s) (done on worker-4)"
+        )
+
+
 async def test_a_worker_that_is_lost_while_it_loads_is_unreachable() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1") as worker, asyncio.TaskGroup() as tasks:
         loading = tasks.create_task(refused(load(cluster, worker_id="worker-1")))

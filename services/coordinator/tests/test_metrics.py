@@ -7,7 +7,7 @@ import random
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from roost.cluster.errors import InvalidField, UnknownModel, WorkerUnreachable
+from roost.cluster.errors import InvalidField, UnknownModel, WorkerSuperseded, WorkerUnreachable
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import ModelStatus, Phase, WorkerState
 from roost.coordinator.central import Central
@@ -55,6 +55,9 @@ roost_report_age_seconds 1.5
 roost_reports_total{result="accepted"} 1.0
 roost_reports_total{result="stale"} 1.0
 roost_reports_total{result="invalid"} 1.0
+# HELP roost_superseded_streams_total Workers' streams refused or ended because a newer one of that name exists.
+# TYPE roost_superseded_streams_total counter
+roost_superseded_streams_total 2.0
 # HELP roost_reservations Decisions that no report has shown yet.
 # TYPE roost_reservations gauge
 roost_reservations 1.0
@@ -84,6 +87,12 @@ def test_the_exposition_is_as_documented() -> None:
     metrics.reported(is_accepted=False)
     with pytest.raises(InvalidField), metrics.counting_bad_reports():
         raise InvalidField("gpu_utilization", "is wrong")
+    superseded = WorkerSuperseded("worker-1", 1, 2)
+    for ended_with in (superseded, ExceptionGroup("a stream's tasks", [superseded])):
+        with pytest.raises(ExceptionGroup), metrics.counting_superseded():
+            raise ended_with
+    with metrics.counting_superseded():
+        pass
     metrics.commanded("load_model", "done")
     metrics.commanded("drain", WorkerUnreachable("worker-1", "it is gone"))
     metrics.measure(central, 2.0)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import urllib.request
+
 import grpc
+import structlog
 from coordinator_peers import DEADLINE_S, Refused, ended_with, liveness, refusal, report, running_cluster
 
 from roost.v1 import coordinator_pb2
+
+
+def read_metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_S) as page:
+        text: str = page.read().decode()
+        return text
 
 
 async def test_a_worker_is_welcomed_with_the_terms() -> None:
@@ -34,6 +44,59 @@ async def test_a_worker_that_ends_its_stream_politely_is_suspect_too() -> None:
         await worker.call.done_writing()
         assert (await ended_with(worker.call))[0] is grpc.StatusCode.OK
         await cluster.await_liveness("worker-1", "SUSPECT")
+
+
+async def test_a_worker_that_drains_and_ends_its_stream_has_left_and_is_not_listed_any_more() -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]) as worker:
+            assert (await cluster.schedule()).worker_id == "worker-1"
+            await worker.report(ready=["sim-a"], draining=True)
+            await worker.call.done_writing()
+            assert (await ended_with(worker.call))[0] is grpc.StatusCode.OK
+            state = await cluster.await_liveness("worker-1", "absent")
+            assert state.total_requests == 1
+    assert [event["event"] for event in logged if "worker_id" in event] == ["worker_joined", "worker_left"]
+
+
+async def test_a_draining_worker_whose_stream_breaks_is_suspect_like_any_other() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1") as worker:
+        await worker.report(draining=True)
+        await cluster.await_state(lambda state: state.active_workers == 0)
+        worker.break_off()
+        await cluster.await_liveness("worker-1", "SUSPECT")
+
+
+async def test_a_worker_that_left_may_come_back() -> None:
+    async with running_cluster() as cluster:
+        for epoch in (1, 2):
+            async with cluster.worker("worker-1", epoch=epoch) as worker:
+                assert liveness(await cluster.state(), "worker-1") == "LIVE"
+                await worker.report(draining=True)
+                await worker.call.done_writing()
+                await cluster.await_liveness("worker-1", "absent")
+
+
+async def test_two_living_workers_of_one_name_are_warned_of_once_and_counted() -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with running_cluster() as cluster, cluster.worker("worker-1", epoch=5) as old, cluster.worker("worker-1", epoch=6):
+            await ended_with(old.call)
+            for sequence in (10, 11, 12):  # the older one, which lives, comes back again and again
+                again = cluster.coordinator.Connect(timeout=DEADLINE_S)
+                await again.write(coordinator_pb2.ConnectRequest(report=report("worker-1", epoch=5, sequence=sequence)))
+                assert (await ended_with(again))[0] is grpc.StatusCode.ABORTED
+            page = await asyncio.to_thread(read_metrics, cluster.running.metrics_port)
+    [warning] = [event for event in logged if event["event"] == "worker_superseded"]
+    assert (warning["log_level"], warning["worker_id"], warning["epoch"], warning["later_epoch"]) == ("warning", "worker-1", 5, 6)
+    assert "--node-id" in warning["fix"]
+    assert "roost_superseded_streams_total 4.0" in page
+
+
+async def test_a_worker_that_restarts_is_no_second_worker() -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with running_cluster() as cluster, cluster.worker("worker-1", epoch=5) as old, cluster.worker("worker-1", epoch=6):
+            await ended_with(old.call)
+    assert [event["event"] for event in logged if "worker_id" in event][:2] == ["worker_joined", "worker_restarted"]
+    assert "worker_superseded" not in {event["event"] for event in logged}
 
 
 async def test_a_lost_worker_is_dead_after_the_bound() -> None:

@@ -94,9 +94,10 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
 
 
 async def _keep_time(plane: CentralPlane, dead_after_s: float) -> None:
+    tick_s = min(LONGEST_TICK_S, dead_after_s / 10)
     while True:
-        await asyncio.sleep(min(LONGEST_TICK_S, dead_after_s / 10))
-        plane.advance()
+        await asyncio.sleep(tick_s)
+        plane.advance(expected_interval_s=tick_s)
 
 
 async def _keep_gauges(plane: CentralPlane) -> None:

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass
 
 from roost.cluster.view import Applied, ClusterView, LivenessChange, WorkerEntry
+from roost.cluster.worker_entry import room_bytes
 from roost.cluster.worker_state import WorkerState
 from roost.placement.decision import Decision
 from roost.placement.placer import Placer
@@ -58,17 +59,25 @@ class Central:
             return Reported(is_accepted=False, later_epoch=known_epoch if known_epoch > state.epoch else 0)
         self.placer.settle(state.node_id, state.outcomes, now)
         was_draining = before is not None and before.state.is_draining
-        is_wider = applied.became_live or was_draining or state.catalogue is not None
+        has_more_room = before is not None and room_bytes(state) > room_bytes(before.state)
+        is_wider = applied.became_live or was_draining or has_more_room or state.catalogue is not None
         return Reported(is_accepted=True, change=_change(before, applied), has_opened=is_wider and not state.is_draining)
 
     def stream_lost(self, worker_id: str, epoch: int, now: float, *, stream: int = 0) -> bool:
         """True if the worker became suspect by it."""
         return self.view.stream_lost(worker_id, epoch, now, stream=stream)
 
-    def advance(self, now: float) -> list[LivenessChange]:
-        """Lets time pass: reservations expire, silent workers die, long dead ones are forgotten."""
+    def stream_ended(self, worker_id: str, epoch: int, *, stream: int) -> bool:
+        """The worker itself ended its stream: true if it has left by that, and is forgotten."""
+        return self.view.leave(worker_id, epoch, stream)
+
+    def advance(self, now: float, *, expected_interval_s: float | None = None) -> list[LivenessChange]:
+        """Lets time pass: reservations expire, silent workers are suspected and die, long dead ones are forgotten.
+
+        `expected_interval_s` since the last call: what is later than that by seconds is this process standing still, not workers' silence.
+        """
         self.placer.advance(now)
-        return self.view.advance(now)
+        return self.view.advance(now, expected_interval_s=expected_interval_s)
 
     def refresh(self, now: float) -> None:
         """Reports are taken in as they come: nothing was put off."""

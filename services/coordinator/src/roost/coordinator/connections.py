@@ -1,7 +1,8 @@
 """Serves a worker's one stream: reports and results come up, commands go down. Free of wire types and gRPC.
 
 The order at the start matters: the view judges the first report (is this life of the worker the latest?) before the stream takes the
-place of an older one; at the end the view hears of the loss only from the stream that is still the worker's current one.
+place of an older one; at the end the view hears of the loss, or of the worker's leaving, only from the stream that is still the worker's
+current one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from roost.coordinator.worker_streams import WorkerStream, WorkerStreams
 from roost.service.streams import StopSignal, Write, stream_tasks
 
 FIRST_REPORT_S: Final = 10.0  # a worker sends it as it connects; a stream without one is not a worker's
+BREAK_SHOWS_S: Final = 0.1  # a broken stream looks like one that was ended, until gRPC cancels its call a moment later
 
 Upward = WorkerState | CommandResult
 
@@ -49,12 +51,16 @@ class Connections:
         Raises, alone or in a group, InvalidField (a bad message), NoCapacity (the view is full), WorkerSuperseded (a newer stream exists),
         WorkerUnreachable (silent for too long), ServerStopping.
         """
-        first = await _first_report(messages)
-        if first is None:
-            return
+        with self._plane.counting_superseded():
+            first = await _first_report(messages)
+            if first is not None:
+                await self._serve(first, messages, write)
+
+    async def _serve(self, first: WorkerState, messages: AsyncIterator[Upward], write: Write[Downward]) -> None:
         number = self._streams.next_number()
         self._report(first, number)
         stream = self._streams.open(first.node_id, first.epoch, number)
+        has_said_goodbye = False
         try:
             async with stream_tasks() as tasks:
                 companions = (self._send(stream, write), stream.refuse_when_ended(), self._stop.refuse_when_set())
@@ -63,9 +69,12 @@ class Connections:
                     self._take(stream, message)
                 for task in running:
                     task.cancel()
+                await asyncio.sleep(BREAK_SHOWS_S)
+                has_said_goodbye = True
         finally:
             if self._streams.close(stream) and not self._stop.is_set:
-                self._plane.stream_lost(stream.worker_id, stream.epoch, stream.number)
+                ended = self._plane.stream_ended if has_said_goodbye else self._plane.stream_lost
+                ended(stream.worker_id, stream.epoch, stream.number)
 
     async def _send(self, stream: WorkerStream, write: Write[Downward]) -> None:
         await write(self._welcome)
@@ -85,7 +94,9 @@ class Connections:
     def _report(self, state: WorkerState, number: int) -> None:
         reported = self._plane.report(state, is_streamed=True, stream=number)
         if reported.later_epoch:
-            raise WorkerSuperseded(state.node_id, state.epoch, reported.later_epoch)
+            refusal = WorkerSuperseded(state.node_id, state.epoch, reported.later_epoch)
+            self._plane.older_life(refusal)
+            raise refusal
 
 
 async def _first_report(messages: AsyncIterator[Upward]) -> WorkerState | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from roost.cluster.errors import InvalidField, RoostError
+from roost.cluster.errors import InvalidField, RoostError, WorkerSuperseded
 from roost.cluster.worker_state import Liveness
 from roost.coordinator.central import Central
 from roost.service.scheduler.metrics import DecisionMetrics
@@ -24,6 +25,9 @@ class CoordinatorMetrics(DecisionMetrics):
         self._accepted_reports = reports.labels("accepted")
         self._stale_reports = reports.labels("stale")
         self._invalid_reports = reports.labels("invalid")
+        self._superseded = Counter(
+            "roost_superseded_streams", "Workers' streams refused or ended because a newer one of that name exists.", registry=registry
+        )
         self._reservations = Gauge("roost_reservations", "Decisions that no report has shown yet.", registry=registry)
         self._view_version = Gauge("roost_view_version", "Visible changes of the view since the coordinator started.", registry=registry)
         self._commands = Counter("roost_commands", "Commands to workers, by what became of them.", ["command", "result"], registry=registry)
@@ -34,6 +38,15 @@ class CoordinatorMetrics(DecisionMetrics):
     def counting_bad_reports(self) -> contextlib.AbstractContextManager[object]:
         """Around the reading of a report: counts it if it is refused as invalid."""
         return self._invalid_reports.count_exceptions(InvalidField)
+
+    @contextlib.contextmanager
+    def counting_superseded(self) -> Iterator[None]:
+        """Around a worker's stream: counts it if it ends, alone or in a group, with WorkerSuperseded."""
+        try:
+            yield
+        except* WorkerSuperseded:
+            self._superseded.inc()
+            raise
 
     def commanded(self, command: str, outcome: object) -> None:
         """`outcome` is the error of a command that was not done."""

@@ -98,7 +98,7 @@ class Operations:
 
 def _settled(attempts: Attempts) -> list[Outcome]:
     """The outcomes if there was no failure. Raises the failure itself if it is the only attempt, else CommandFailed that names them all."""
-    failures = {worker_id: outcome for worker_id, outcome in attempts.items() if isinstance(outcome, RoostError)}
+    failures = {worker_id: outcome for worker_id, outcome in sorted(attempts.items()) if isinstance(outcome, RoostError)}
     done = [outcome for outcome in attempts.values() if isinstance(outcome, Outcome)]
     if not failures:
         return done
@@ -106,15 +106,18 @@ def _settled(attempts: Attempts) -> list[Outcome]:
     if len(attempts) == 1:
         raise first
     finished = f" (done on {', '.join(outcome.worker_id for outcome in _ordered(done))})" if done else ""
-    raise CommandFailed(", ".join(failures), _code(first), _reason(first), _told(failures) + finished)
+    named, told = _told(failures)
+    raise CommandFailed(named, _code(first), _reason(first), told + finished)
 
 
-def _told(failures: Mapping[str, RoostError]) -> str:
-    """Why each failed; CommandFailed itself puts the workers' names before it."""
-    if len(failures) == 1:
-        worker_id, failure = next(iter(failures.items()))
-        return str(failure).removeprefix(f"{worker_id}: ").removeprefix(f"{worker_id} ")
-    return "; ".join(str(failure) for failure in failures.values())
+def _told(failures: Mapping[str, RoostError]) -> tuple[str, str]:
+    """The first workers that failed and why, then the others: each named once, those with the same reason together."""
+    workers: dict[str, list[str]] = {}
+    for worker_id, failure in failures.items():
+        why = str(failure).removeprefix(f"{worker_id}: ").removeprefix(f"{worker_id} ")
+        workers.setdefault(why, []).append(worker_id)
+    (why, first), *others = workers.items()
+    return ", ".join(first), "; ".join([why, *(f"{', '.join(names)}: {why}" for why, names in others)])
 
 
 def _code(failure: RoostError) -> int:

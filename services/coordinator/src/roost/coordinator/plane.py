@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
-from roost.cluster.errors import WorkerUnreachable
+from roost.cluster.errors import WorkerSuperseded, WorkerUnreachable
 from roost.cluster.view import LivenessChange
 from roost.cluster.worker_state import Liveness, WorkerState
 from roost.coordinator.central import Central, Reported
 from roost.coordinator.metrics import CoordinatorMetrics
+from roost.coordinator.seldom import Seldom
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.service.logs import Logger
 from roost.service.scheduler.plane import Clock, SchedulingPlane
 
+WARN_EVERY_S: Final = 60.0  # of one worker: the loser of a shared name comes back every two seconds
 NAME: Final = "the coordinator"
 _EVENTS: Final = {
     Liveness.LIVE: "worker_returned",
@@ -32,6 +34,7 @@ class CentralPlane(SchedulingPlane):
         self._streams = streams
         self._metrics = metrics
         self._log = log
+        self._warnings = Seldom(every_s=WARN_EVERY_S)
 
     # --- what workers say -------------------------------------------------------------------------
 
@@ -53,16 +56,39 @@ class CentralPlane(SchedulingPlane):
         return self._metrics.counting_bad_reports()
 
     def stream_lost(self, worker_id: str, epoch: int, stream: int) -> None:
-        """The worker's current stream ended."""
+        """The worker's current stream broke."""
         if self.central.stream_lost(worker_id, epoch, self._clock(), stream=stream):
             self._log.warning("worker_suspected", worker_id=worker_id, why="its stream ended")
             self.changes.announce()
 
+    def stream_ended(self, worker_id: str, epoch: int, stream: int) -> None:
+        """The worker itself ended its current stream: as it does when it stops, else it is lost all the same."""
+        if self.central.stream_ended(worker_id, epoch, stream=stream):
+            self._log.info("worker_left", worker_id=worker_id, epoch=epoch)
+            self.changes.announce()
+        else:
+            self.stream_lost(worker_id, epoch, stream)
+
+    def older_life(self, refusal: WorkerSuperseded) -> None:
+        """An earlier life of a worker still reports: a second living process with its name, which would go unnoticed otherwise."""
+        if self._warnings.allows(refusal.worker_id, self._clock()):
+            self._log.warning(
+                "worker_superseded",
+                worker_id=refusal.worker_id,
+                epoch=refusal.epoch,
+                later_epoch=refusal.current_epoch,
+                fix="two living workers share this name, and only the one that started last is used: give each its own --node-id",
+            )
+
+    def counting_superseded(self) -> contextlib.AbstractContextManager[object]:
+        """Around a worker's stream: counts it if a newer one took its place."""
+        return self._metrics.counting_superseded()
+
     # --- time -------------------------------------------------------------------------------------
 
-    def advance(self) -> None:
-        """Lets the time that has passed take effect."""
-        for change in self.central.advance(self._clock()):
+    def advance(self, *, expected_interval_s: float | None = None) -> None:
+        """Lets the time that has passed take effect. `expected_interval_s`: after which the last call should have been followed by this."""
+        for change in self.central.advance(self._clock(), expected_interval_s=expected_interval_s):
             self._log_silence(change)
             if change.after is Liveness.DEAD:
                 self._streams.end(change.node_id, WorkerUnreachable(change.node_id, f"it sent no report for {change.silent_s:.1f} s"))
