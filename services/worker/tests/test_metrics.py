@@ -7,7 +7,7 @@ import re
 from prometheus_client import CollectorRegistry, generate_latest
 
 from roost.cluster.worker_state import CacheResult, GpuSource, ModelStatus, Phase, WorkerState
-from roost.worker.metrics import MAX_MODEL_LABELS, WorkerMetrics
+from roost.worker.metrics import LOOKUP_RESULTS, MAX_MODEL_LABELS, WorkerMetrics
 
 GOLDEN = """\
 roost_busy_slots 1.0
@@ -75,7 +75,7 @@ def state(source: GpuSource = GpuSource.BUSY_SLOTS) -> WorkerState:
 def test_the_exposition_is_what_dashboards_rely_on() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    for result in CacheResult:
+    for result in LOOKUP_RESULTS:
         metrics.looked_up("a", result)
     metrics.load_ended("a", is_ok=True, seconds=0.3)
     metrics.load_ended("a", is_ok=False, seconds=0.0)

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,6 +101,24 @@ def test_two_nodes_in_one_program_do_not_mind_each_other(models: Path, capfd: py
             node.load_model("a")
             assert node.unload_model("a")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_threads_that_start_and_stop_at_once_make_one_worker_and_leave_none(models: Path) -> None:
+    node = WorkerNode("shared-node", coordinator_port=1, models=models)
+    together = threading.Barrier(8)
+
+    def in_step(act: Callable[[], object]) -> None:
+        together.wait(10)
+        act()
+
+    def living() -> int:
+        return sum(thread.name == "worker shared-node" for thread in threading.enumerate())
+
+    for act, left in ((node.start, 1), (node.stop, 0)):
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(in_step, act) for _ in range(8)]:
+                done.result(30)
+        assert living() == left
 
 
 def test_a_taken_port_is_a_clear_error(models: Path) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from pynvml import NVMLError
-from steered_engine import catalogue_of
+from steered_engine import MB, catalogue_of
 from worker_world import World, generate, world
 
+from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.worker_state import GpuSource, Phase
 from roost.worker.gpu import GpuMeter
 from roost.worker.report import Clocks, Reporter
@@ -62,6 +63,25 @@ async def test_a_load_that_takes_longer_than_expected_is_still_not_ready() -> No
         assert late.state().models["a"].ready_in_s > 0
         here.engine.let_loads()
         await waiting.completed()
+
+
+async def test_a_model_says_how_many_of_its_requests_can_run_at_once() -> None:
+    spec = ModelSpec("a", "simulated", "published", 40 * MB, max_parallel=3)
+    async with world(Catalogue([spec]), max_parallel=2) as here:
+        here.engine.hold_loads()
+        waiting = generate(here.runtime, "a")
+        await waiting.until_accepted()
+        assert reporter_of(here).state().models["a"].max_parallel == 3  # the catalogue's, until the engine says its own
+        here.engine.let_loads()
+        await waiting.completed()
+        assert reporter_of(here).state().models["a"].max_parallel == 2
+
+
+async def test_the_catalogue_says_what_a_load_is_expected_to_take_and_then_what_it_took() -> None:
+    async with world(catalogue_of(a=50, b=25)) as here:
+        here.runtime.times.loaded("b", 7.0)
+        catalogue = reporter_of(here).next_report(has_catalogue=True, outcomes=()).catalogue
+        assert [(model.name, model.load_time_s) for model in catalogue or ()] == [("a", pytest.approx(0.2)), ("b", 7.0)]
 
 
 async def test_the_devices_are_believed_until_they_cannot_be_read() -> None:

@@ -15,6 +15,7 @@ from roost.cluster.errors import (
     ModelLoadFailed,
     ModelTooLarge,
     NoCapacity,
+    RoostError,
     UnknownModel,
     WorkerDraining,
 )
@@ -239,16 +240,35 @@ async def test_a_load_that_never_ends_fails_in_time() -> None:
         assert here.engine.memory_mb == 0
 
 
-async def test_an_engine_that_breaks_fails_that_call_and_the_next_one_reloads() -> None:
+async def test_an_engine_that_lost_its_model_fails_that_call_and_the_next_one_reloads() -> None:
     async with world() as here:
-        here.engine.breaks_at = 1
+        here.engine.breaks_at, here.engine.breaks_with = 1, EngineFailed("a", "its process is gone", is_model_lost=True)
         broken = generate(here.runtime)
-        with pytest.raises(EngineFailed, match="told to break"):
+        with pytest.raises(EngineFailed, match="its process is gone"):
             await broken.completed()
         assert len(broken.tokens) == 1
         here.engine.breaks_at = None
         assert (await generate(here.runtime).completed()).cache_result is CacheResult.COLD_START
         assert here.engine.loads["a"] == 2
+
+
+async def test_one_failed_call_leaves_the_model_and_the_others_on_it_alone() -> None:
+    async with world() as here:
+        here.engine.hold_tokens()
+        other = generate(here.runtime, max_tokens=3)
+        await here.until(lambda: here.runtime.slots.busy == 1)
+        here.engine.let_one_token()
+        await other.until(lambda: len(other.tokens) == 1)
+        here.engine.breaks_at = 0
+        failing = generate(here.runtime)
+        await here.until(lambda: here.runtime.slots.busy == 2)
+        here.engine.let_tokens()
+        with pytest.raises(EngineFailed, match="told to break"):
+            await failing.completed()
+        assert (await other.completed()).completion_tokens == 3
+        here.engine.breaks_at = None
+        assert (await generate(here.runtime).completed()).cache_result is CacheResult.HIT
+        assert here.engine.loads["a"] == 1
 
 
 async def test_a_crashed_model_takes_only_its_own_running_requests_with_it() -> None:
@@ -330,6 +350,63 @@ async def test_measured_times_are_learned() -> None:
         timing = here.runtime.times.timings["a"]
         assert timing.service_time_s > 0
         assert timing.load_time_s > 0
+
+
+async def test_only_completed_requests_are_learned_as_service_times() -> None:
+    async with world() as here:
+        with pytest.raises(InvalidField):
+            await generate(here.runtime, prompt=TOO_LONG).completed()
+        here.engine.breaks_at = 0
+        with pytest.raises(EngineFailed):
+            await generate(here.runtime).completed()
+        here.engine.breaks_at = None
+        here.engine.hold_tokens()
+        cancelled = generate(here.runtime)
+        await here.until(lambda: here.runtime.slots.busy == 1)
+        await cancelled.cancel()
+        assert here.runtime.times.timings["a"].service_time_s == 0
+        here.engine.let_tokens()
+        await generate(here.runtime).completed()
+        assert here.runtime.times.timings["a"].service_time_s > 0
+
+
+async def test_what_a_busy_engine_turns_away_is_refused_not_failed() -> None:
+    async with world() as here:
+        here.engine.breaks_at, here.engine.breaks_with = 0, NoCapacity("a: the server answered 429", 1.0)
+        with pytest.raises(NoCapacity):
+            await generate(here.runtime).completed()
+        assert here.count("roost_requests_total", model="a", result="refused") == 1
+
+
+async def test_a_refused_request_is_told_to_its_decider() -> None:
+    async with world(catalogue_of(a=40, big=101), slots=1, queue_capacity=1) as here:
+        here.engine.hold_tokens()
+        running = generate(here.runtime, decision_id="d-running")
+        await here.until(lambda: here.runtime.slots.busy == 1)
+        queued = generate(here.runtime, decision_id="d-queued")
+        await queued.until_accepted()
+        refusals: list[tuple[str, dict[str, object]]] = [
+            ("full", {}),
+            ("unknown", {"model": "nobody"}),
+            ("large", {"model": "big"}),
+            ("bad", {"max_tokens": 1001}),
+        ]
+        for name, fields in refusals:
+            with pytest.raises(RoostError):
+                await generate(here.runtime, decision_id=name, **fields).completed()  # type: ignore[arg-type]
+        with pytest.raises(NoCapacity):
+            await generate(here.runtime).completed()
+        here.runtime.drain(resume=False)
+        with pytest.raises(WorkerDraining):
+            await generate(here.runtime, decision_id="draining").completed()
+        told = {outcome.decision_id: outcome.cache_result for outcome in here.runtime.outcomes.unsent()}
+        refused = dict.fromkeys(["full", "unknown", "large", "bad", "draining"], CacheResult.REFUSED)
+        assert told == {"d-running": CacheResult.COLD_START, "d-queued": told["d-queued"], **refused}
+        assert told["d-queued"] is not CacheResult.REFUSED
+        assert sum(here.runtime.outcomes.lookups.values()) == 2
+        here.engine.let_tokens()
+        await running.completed()
+        await queued.completed()
 
 
 async def test_leaving_closes_every_model() -> None:

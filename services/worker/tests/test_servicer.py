@@ -13,6 +13,7 @@ from steered_engine import SteeredEngine
 from worker_world import DEADLINE_S, serving, settings_for
 
 from roost.cluster.errors import NoCapacity
+from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.service.errors import from_rpc_error
 from roost.v1 import state_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.app import RunningWorker
@@ -118,6 +119,13 @@ async def test_a_bad_field_is_an_invalid_argument_that_names_it(
     assert message.startswith(f"{named}:")
 
 
+async def test_a_bad_field_is_counted_and_told_to_the_decider(served: tuple[RunningWorker, worker_pb2_grpc.WorkerAsyncStub]) -> None:
+    await refused(served[1], priority=11, decision_id="decision-1")
+    await refused(served[1], decision_id="x" * 129)  # no decider gave such a one; reporting it would have the report refused
+    outcomes = served[0].runtime.outcomes.unsent()
+    assert outcomes == (DecisionOutcome("decision-1", CacheResult.REFUSED),)
+
+
 async def test_a_message_over_grpcs_limit_is_refused_by_grpc_and_the_worker_lives_on(
     served: tuple[RunningWorker, worker_pb2_grpc.WorkerAsyncStub],
 ) -> None:
@@ -195,6 +203,7 @@ async def test_models_are_loaded_listed_and_unloaded(served: tuple[RunningWorker
     assert (again.cache_result, again.elapsed_s) == (state_pb2.CACHE_RESULT_HIT, 0.0)
     listed = await stub.ListModels(worker_pb2.ListModelsRequest())
     assert [(model.name, model.simulated) for model in listed.catalogue] == [("a", True), ("b", True), ("big", True)]
+    assert all(model.load_time_s > 0 for model in listed.catalogue)
     assert [(model.name, model.phase, model.pinned) for model in listed.resident] == [("a", state_pb2.MODEL_PHASE_READY, True)]
     assert (await stub.UnloadModel(worker_pb2.WorkerUnloadModelRequest(model="a"))).was_resident
     assert not (await stub.UnloadModel(worker_pb2.WorkerUnloadModelRequest(model="a"))).was_resident

@@ -42,6 +42,11 @@ def test_the_defaults_make_sense() -> None:
         (("--slots", "0"), "--slots"),
         (("--port", "70000"), "--port"),
         (("--aging", "0"), "--aging"),
+        (("--advertise", "bad host:1"), "--advertise"),
+        (("--advertise", "bad host"), "--advertise"),
+        (("--advertise", "x:99999"), "--advertise"),
+        (("--advertise", "x:0"), "--advertise"),
+        (("--advertise", "http://x:8001"), "--advertise"),
     ],
 )
 def test_a_bad_setting_is_refused_by_its_flag(argv: tuple[str, ...], named: str) -> None:

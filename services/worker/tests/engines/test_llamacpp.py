@@ -239,3 +239,7 @@ async def test_text_held_back_for_a_stop_string_arrives_token_by_token_at_the_en
     whole = await events_of(model, "the cat", Sampling(max_tokens=12))
     held = text_in(whole)[-3:] + "\x00"
     assert await events_of(model, "the cat", Sampling(max_tokens=12, stop=(held,))) == whole
+
+
+def test_a_load_is_expected_to_take_a_process_start_and_a_second_a_gigabyte(tmp_path: Path) -> None:
+    assert llamacpp_engine(tmp_path).expected_load_s(llamacpp_spec(tmp_path, size_bytes=3 * 10**9)) == pytest.approx(4.0)

@@ -151,6 +151,23 @@ def test_a_models_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         ModelStore(Catalogue(), tmp_path / "models").prepare(packaged("tiny-test-weights"), ignore)
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("raise RuntimeError('half installed')", "half installed"),
+        ("raise SystemExit(1)", "SystemExit"),
+        ("", "has no attribute 'assemble'"),
+    ],
+)
+def test_a_package_that_breaks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, why: str) -> None:
+    package = f"broken-weights-{len(source)}"
+    (tmp_path / f"{package.replace('-', '_')}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelLoadFailed, match=why):
+        ModelStore(Catalogue(), tmp_path / "models").prepare(packaged(package), ignore)
+    assert [path.suffix for path in (tmp_path / "models").iterdir()] == [".lock"]
+
+
 def test_threads_that_prepare_at_once_assemble_once(tmp_path: Path, package: Path) -> None:
     spec = packaged("tiny-test-weights", DIGEST)
     found: list[Path] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ class StubServer:
     is_silent_after: bool = False
     left: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
+    stop_listening: Callable[[], object] = lambda: None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -50,6 +51,7 @@ class StubServer:
 async def stub_server() -> AsyncIterator[StubServer]:
     stub = StubServer()
     server = await asyncio.start_server(stub.serve, "127.0.0.1", 0)
+    stub.stop_listening = server.close
     stub.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield stub
@@ -138,6 +140,48 @@ async def test_a_silent_server_is_given_up(stub: StubServer, engine: OpenAIEngin
     stub.answers["/v1/completions"], stub.is_silent_after = (200, CHUNK), True
     with pytest.raises(EngineFailed, match=r"said nothing for 0\.2 s"):
         await events_of(model, "x", Sampling(max_tokens=5))
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+async def test_a_failed_answer_does_not_lose_the_model(stub: StubServer, engine: OpenAIEngine, status: int) -> None:
+    model = await engine.load(spec_of(stub))
+    stub.answers["/v1/completions"] = (status, "the stub refuses")
+    with pytest.raises(EngineFailed) as failed:
+        await events_of(model, "x", Sampling(max_tokens=1))
+    assert not failed.value.is_model_lost
+
+
+async def test_a_server_that_cannot_be_reached_while_it_still_answers_others_does_not_lose_the_model(engine: OpenAIEngine) -> None:
+    async with stub_server() as stub:
+        model = await engine.load(spec_of(stub))
+        stub.answers["/v1/completions"], stub.is_silent_after = (200, CHUNK), True
+        async with aclosing(model.generate("x", Sampling(max_tokens=5))) as other:
+            await anext(other)
+            stub.stop_listening()
+            with pytest.raises(EngineFailed, match="cannot be reached") as failed:
+                await events_of(model, "x", Sampling(max_tokens=5))
+            assert not failed.value.is_model_lost
+        with pytest.raises(EngineFailed, match="cannot be reached") as failed:
+            await events_of(model, "x", Sampling(max_tokens=5))
+        assert failed.value.is_model_lost
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "two\nlines"])
+async def test_a_key_that_no_header_can_carry_is_told_and_not_shown(stub: StubServer, key: str) -> None:
+    engine = OpenAIEngine(environment={"TEST_KEY": key})
+    with pytest.raises(ModelLoadFailed, match="TEST_KEY") as refusal:
+        await engine.load(spec_of(stub))
+    assert key.splitlines()[0] not in str(refusal.value)
+    assert stub.asked == []
+
+
+async def test_the_line_end_of_a_key_from_a_file_is_no_part_of_it(stub: StubServer) -> None:
+    await OpenAIEngine(environment={"TEST_KEY": f"{API_KEY}\n"}).load(spec_of(stub))
+    assert stub.asked == ["/v1/models"]
+
+
+def test_a_load_is_expected_to_take_no_time(engine: OpenAIEngine) -> None:
+    assert engine.expected_load_s(openai_spec("http://127.0.0.1:9")) == 0.0
 
 
 async def test_a_server_that_went_away_loses_the_model(engine: OpenAIEngine) -> None:

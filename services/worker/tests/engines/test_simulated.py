@@ -67,6 +67,10 @@ def test_a_text_has_about_a_token_for_four_bytes(text: str) -> None:
     assert encoded / 4 <= estimated_tokens(text) <= encoded / 4 + 1
 
 
+def test_a_load_is_expected_to_take_what_it_will_take() -> None:
+    assert SimulatedEngine(time_scale=0.1).expected_load_s(simulated_spec(options={"tier": "sata-ssd"})) == pytest.approx(0.2)
+
+
 async def test_the_text_says_that_it_is_simulated() -> None:
     model = await SimulatedEngine(time_scale=0.0).load(simulated_spec())
     text = text_in(await events_of(model, "Tell me the truth", Sampling(max_tokens=8)))

@@ -49,7 +49,7 @@ class SteeredModel:
             for index in range(sampling.max_tokens):
                 await engine.token_allowed(self)
                 if engine.breaks_at == index:
-                    raise EngineFailed(self.spec.name, "it was told to break")
+                    raise engine.breaks_with or EngineFailed(self.spec.name, "it was told to break")
                 yield GeneratedToken(index + 100, f" {index}")
             yield Finished(FinishReason.LENGTH)
         finally:
@@ -60,6 +60,8 @@ class SteeredModel:
         return await asyncio.shield(self.crashed)
 
     async def close(self) -> None:
+        if self._engine.close_fails_with is not None:
+            raise self._engine.close_fails_with
         self.is_closed = True
         self._engine.memory_mb -= self.spec.size_bytes // MB
         self._engine.wake()
@@ -78,13 +80,15 @@ class SteeredEngine:
         self.max_parallel = max_parallel
         self.loads: Counter[str] = Counter()
         self.cancelled_loads: list[str] = []
-        self.failing: dict[str, str] = {}
+        self.failing: dict[str, str | Exception] = {}
         self.models: dict[str, SteeredModel] = {}
         self.asked: list[Sampling] = []
         self.most_running = 0
         self.memory_mb = 0
         self.peak_mb = 0
         self.breaks_at: int | None = None
+        self.breaks_with: Exception | None = None
+        self.close_fails_with: Exception | None = None
         self.is_closed = False
         self.ended = asyncio.Event()
         self._loads_open = asyncio.Event()
@@ -92,6 +96,9 @@ class SteeredEngine:
         self._tokens_open = True
         self._allowed = 0
         self._woken = asyncio.Condition()
+
+    def expected_load_s(self, spec: ModelSpec) -> float:
+        return spec.size_bytes / MB / 250
 
     async def load(self, spec: ModelSpec) -> SteeredModel:
         self.loads[spec.name] += 1
@@ -107,7 +114,8 @@ class SteeredEngine:
             raise
         if spec.name in self.failing:
             self.memory_mb -= spec.size_bytes // MB
-            raise ModelLoadFailed(spec.name, self.failing[spec.name])
+            why = self.failing[spec.name]
+            raise why if isinstance(why, Exception) else ModelLoadFailed(spec.name, why)
         self.models[spec.name] = model = SteeredModel(self, spec)
         return model
 
@@ -145,7 +153,7 @@ class SteeredEngine:
         async with self._woken:
             await self._woken.wait_for(lambda: model.is_closed or self._tokens_open or self._allowed > 0)
         if model.is_closed:
-            raise EngineFailed(model.spec.name, "it was closed")
+            raise EngineFailed(model.spec.name, "it was closed", is_model_lost=True)
         if not self._tokens_open:
             self._allowed -= 1
 

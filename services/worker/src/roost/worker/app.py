@@ -17,6 +17,7 @@ from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.startup import CannotStart
 from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
+from roost.worker.engines import border
 from roost.worker.engines.interface import Engine
 from roost.worker.engines.registry import build_engines
 from roost.worker.gpu import GpuMeter, find_devices
@@ -111,7 +112,8 @@ def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, 
         links.append(ReportLink(CoordinatorLine(runtime, clock=time.monotonic), peer, source, metrics, timing=timing()))
     if settings.sidecar:
         outcomes = runtime.further_outcomes() if links else runtime.outcomes
-        links.append(ReportLink(SidecarLine(), Peer(settings.sidecar), Source(runtime, reporter, outcomes), metrics, timing=timing()))
+        peer, source = Peer(settings.sidecar, settings.sidecar_tls), Source(runtime, reporter, outcomes)
+        links.append(ReportLink(SidecarLine(), peer, source, metrics, timing=timing()))
     return tuple(links)
 
 
@@ -168,5 +170,5 @@ async def _closing(engines: Mapping[str, Engine]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for engine in engines.values():
-            await engine.close()
+        for name, engine in engines.items():
+            await border.close(engine, name)

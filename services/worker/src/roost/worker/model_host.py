@@ -11,6 +11,7 @@ from typing import TypeVar
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, ModelLoadFailed, RoostError
 from roost.service.logs import get_logger
+from roost.worker.engines import border
 from roost.worker.engines.interface import Engine, LoadedModel
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_cache import Acquired, ModelCache
@@ -97,11 +98,16 @@ class ModelHost:
         """The weights behind a ready lease. Raises EngineFailed if they were lost this very moment."""
         stay = self._stays.get(lease.residency.key)
         if stay is None or stay.model is None:
-            raise EngineFailed(lease.residency.name, "the model was lost")
+            raise EngineFailed(lease.residency.name, "the model was lost", is_model_lost=True)
         return stay.model
 
+    def expected_load_s(self, spec: ModelSpec) -> float:
+        """Seconds a load is expected to take: measured, else what its engine says, 0.0 where nothing is loaded."""
+        engine = self._engines.get(spec.engine)
+        return self.times.expected_load_s(spec.name, 0.0 if engine is None else engine.expected_load_s(spec))
+
     def lose(self, lease: Lease, why: str) -> None:
-        """The engine broke: the model is dropped, and loaded again when it is next asked for."""
+        """The weights are gone: the model is dropped, and loaded again when it is next asked for."""
         self._lose(lease.residency, why)
 
     async def unload(self, name: str) -> bool:
@@ -165,11 +171,9 @@ class ModelHost:
             raise ModelLoadFailed(spec.name, f"this worker has no engine named {spec.engine}")
         try:
             async with asyncio.timeout(self._load_timeout_s):
-                model = await engine.load(spec)
+                model = await border.load(engine, spec)
         except TimeoutError:
             raise ModelLoadFailed(spec.name, f"it took longer than {self._load_timeout_s:g} s") from None
-        except (OSError, MemoryError) as error:
-            raise ModelLoadFailed(spec.name, str(error) or type(error).__name__) from error
         elapsed_s = self._clock() - started
         self.loads += 1
         self.times.loaded(residency.name, elapsed_s)
@@ -178,12 +182,12 @@ class ModelHost:
         return model
 
     async def _keep(self, residency: Residency, model: LoadedModel, end: asyncio.Event) -> None:
-        why = await _until(end, model.wait_lost())
+        why = await _until(end, border.wait_lost(model, residency.name))
         if why is not None:
             self._lose(residency, why)
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await model.close()
+                await border.close(model, residency.name)
         except TimeoutError:
             log.warning("model_close_stuck", model=residency.name, timeout_s=CLOSE_TIMEOUT_S)
 

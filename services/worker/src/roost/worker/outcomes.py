@@ -8,7 +8,7 @@ from itertools import islice
 
 from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, DecisionOutcome
 
-UNSURE_S = 30.0  # a dead connection is noticed after 25 s (keepalive 20 s and 5 s); what was written before may be lost
+UNSURE_S = 30.0  # above the 25 s in which a dead connection is noticed (`roost.service.channels`): what was written before may be lost
 
 
 class Outcomes:

@@ -9,7 +9,8 @@ from roost.cluster.worker_state import CacheCounters, CacheResult, DecisionOutco
 from roost.worker.gpu import GpuMeter
 from roost.worker.residency import Residency, Stage
 from roost.worker.runtime import Runtime
-from roost.worker.timings import SOONEST_READY_S
+
+SOONEST_READY_S = 0.05  # said of a load that takes longer than expected, or no time: it is not ready, so it is not 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Reporter:
     def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]) -> WorkerState:
         """The state now, as the next report of this epoch."""
         self._sequence += 1
-        catalogue = self._runtime.catalogue.catalogue_models() if has_catalogue else None
+        catalogue = self._runtime.catalogue_models() if has_catalogue else None
         return replace(self.state(), catalogue=catalogue, outcomes=outcomes)
 
     def state(self) -> WorkerState:
@@ -74,7 +75,7 @@ class Reporter:
                 yield self._status(residency, Phase.LOADING, remaining_s)
         waiting_s += max((self._runtime.times.expected_service_s(each.name) for each in cache.resident if each.is_retiring), default=0.0)
         for residency in cache.waiting:
-            waiting_s += self._expected_load_s(residency)
+            waiting_s += max(SOONEST_READY_S, self._expected_load_s(residency))
             yield self._status(residency, Phase.LOADING, waiting_s)
 
     def _status(self, residency: Residency, phase: Phase, ready_in_s: float) -> ModelStatus:
@@ -86,10 +87,15 @@ class Reporter:
             queued=self._runtime.slots.queued(residency.name),
             ready_in_s=ready_in_s,
             is_pinned=residency.is_pinned,
+            max_parallel=self._max_parallel(residency),
         )
 
     def _expected_load_s(self, residency: Residency) -> float:
-        return self._runtime.times.expected_load_s(residency.name, residency.size_bytes)
+        return self._runtime.expected_load_s(residency.name)
+
+    def _max_parallel(self, residency: Residency) -> int:
+        """The engine's word once it is loaded, the catalogue's before."""
+        return residency.max_parallel if residency.stage is Stage.READY else self._runtime.catalogue.get(residency.name).max_parallel
 
     def _counters(self) -> CacheCounters:
         lookups, host = self._runtime.outcomes.lookups, self._runtime.host

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 
 from roost.cluster.catalogue import Catalogue
-from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError, WorkerDraining
-from roost.cluster.worker_state import CacheResult, DecisionOutcome
+from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError, WorkerDraining
+from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome
+from roost.worker.engines import border
 from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Sampling
-from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
+from roost.worker.generation import MAX_DECISION_ID, Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
 from roost.worker.outcomes import Outcomes
@@ -68,13 +69,32 @@ class Runtime:
         self._listening.append(further)
         return further
 
+    def expected_load_s(self, name: str) -> float:
+        """Seconds a load of `name` is expected to take. Raises UnknownModel."""
+        return self.host.expected_load_s(self.catalogue.get(name))
+
+    def catalogue_models(self) -> tuple[CatalogueModel, ...]:
+        """Every entry as deciders need it, with the time its load is expected to take here, ordered by name."""
+        return tuple(replace(spec.to_catalogue_model(), load_time_s=self.host.expected_load_s(spec)) for spec in self.catalogue)
+
     # --- requests ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def refusals(self, model: str, decision_id: str) -> Iterator[None]:
+        """A request that is refused inside is counted, and its decider, if it has one, is told to take the decision back."""
+        try:
+            yield
+        except RoostError:
+            self._metrics.refused(model if model in self.catalogue else "other")
+            self._tell(decision_id, CacheResult.REFUSED)
+            self._changed()
+            raise
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Accepted, then tokens, then Completed. Closing it at any point frees the slot within one token.
 
         Before anything is yielded it raises UnknownModel, InvalidField, ModelTooLarge, NoCapacity, WorkerDraining; later ModelLoadFailed,
-        NoCapacity (pins took the memory), InvalidField (what only the engine can check) and EngineFailed.
+        NoCapacity (pins took the memory, or the engine is busy), InvalidField (what only the engine can check) and EngineFailed.
         """
         job, sampling, position = self._admit(request)
         progress = Progress(job.accepted_at)
@@ -84,7 +104,8 @@ class Runtime:
             await self._grants[job.lease]
             progress.granted(self._clock(), job.lease.residency.ready_at)
             self._metrics.granted(job.priority, progress.queue_wait_s)
-            async with aclosing(self.host.model(job.lease).generate(request.prompt, sampling)) as events:
+            model = self.host.model(job.lease)
+            async with aclosing(border.generate(model, job.model, request.prompt, sampling)) as events:
                 async for event in events:
                     match event:
                         case GeneratedToken(id=token_id, text=text):
@@ -96,16 +117,17 @@ class Runtime:
             completed = self._complete(job, progress)
             result = "ok"
         except EngineFailed as error:
-            self.host.lose(job.lease, error.why)
+            if error.is_model_lost:
+                self.host.lose(job.lease, error.why)
             raise
-        except InvalidField:  # what only the engine can check, such as the context's length
+        except (InvalidField, NoCapacity):  # what only the engine can tell: the context's length, a server that is busy
             result = "refused"
             raise
         except (asyncio.CancelledError, GeneratorExit):
             result = "cancelled"
             raise
         finally:
-            self._leave(job)
+            self._leave(job, is_ok=result == "ok")
             self._metrics.request_ended(job.model, result, self._clock() - job.accepted_at)
         yield completed  # the slot is free: a caller that takes its time with the last word holds nothing
 
@@ -151,7 +173,7 @@ class Runtime:
 
     def _admit(self, request: GenerationRequest) -> tuple[Job, Sampling, int]:
         """Takes the model and a place in the queue at once, so that a load starts before a slot is free."""
-        try:
+        with self.refusals(request.model, request.decision_id):
             spec = self.catalogue.get(request.model)
             sampling = request.sampling_for(spec)
             self._check_serving()
@@ -159,26 +181,27 @@ class Runtime:
             now = self._clock()
             position = self.slots.position(request.priority, now)
             acquired = self.host.acquire(spec)
-        except RoostError:
-            self._metrics.refused(request.model if request.model in self.catalogue else "other")
-            raise
         job = Job(request.model, request.priority, now, acquired.result, acquired.lease)
         self._grants[job.lease] = asyncio.get_running_loop().create_future()
         self.slots.admit(job, now)
         self._metrics.looked_up(job.model, job.cache_result)
         self.outcomes.looked_up(job.cache_result)
-        if request.decision_id:
-            for outcomes in self._listening:
-                outcomes.arrived(DecisionOutcome(request.decision_id, job.cache_result))
+        self._tell(request.decision_id, job.cache_result)
         self._changed()
         return job, sampling, position
 
-    def _leave(self, job: Job) -> None:
-        """Frees the slot or the place in the queue, and the model."""
+    def _tell(self, decision_id: str, found: CacheResult) -> None:
+        """Deciders hear, with the next report, what became of the decision. An id that no report may carry is no decider's."""
+        if 0 < len(decision_id) <= MAX_DECISION_ID:
+            for outcomes in self._listening:
+                outcomes.arrived(DecisionOutcome(decision_id, found))
+
+    def _leave(self, job: Job, *, is_ok: bool) -> None:
+        """Frees the slot or the place in the queue, and the model. What did not complete says nothing of how long requests take."""
         grant = self._grants.pop(job.lease)
         if grant.done() and not grant.cancelled():
             grant.exception()  # a refusal that nobody was left to hear is not an error
-        if job.granted_at is not None:
+        if is_ok and job.granted_at is not None:
             self.times.served(job.model, self._clock() - job.granted_at)
         self.slots.leave(job)
         self.host.release(job.lease)
@@ -189,7 +212,7 @@ class Runtime:
             return self.times.mean_service_s() / self.slots.busy
         now = self._clock()
         loads = [
-            residency.load_started_at + self.times.expected_load_s(residency.name, residency.size_bytes) - now
+            residency.load_started_at + self.expected_load_s(residency.name) - now
             for residency in self.host.cache.resident
             if residency.stage is Stage.LOADING
         ]

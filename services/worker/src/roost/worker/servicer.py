@@ -25,7 +25,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
     async def Generate(
         self, request: worker_pb2.GenerateRequest, context: grpc.ServicerContext
     ) -> AsyncIterator[worker_pb2.GenerateResponse]:
-        async with aclosing(self._runtime.generate(generation_request_from_wire(request))) as events:
+        with self._runtime.refusals(request.model, request.decision_id):
+            asked = generation_request_from_wire(request)
+        async with aclosing(self._runtime.generate(asked)) as events:
             async for event in events:
                 yield generation_event_to_wire(event)
 
@@ -43,7 +45,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
 
     async def ListModels(self, request: worker_pb2.ListModelsRequest, context: grpc.ServicerContext) -> worker_pb2.ListModelsResponse:
         return worker_pb2.ListModelsResponse(
-            catalogue=map(catalogue_model_to_wire, self._runtime.catalogue.catalogue_models()),
+            catalogue=map(catalogue_model_to_wire, self._runtime.catalogue_models()),
             resident=map(model_to_wire, sorted(self._reporter.resident(), key=lambda status: status.name)),
         )
 

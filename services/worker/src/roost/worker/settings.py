@@ -10,9 +10,11 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from roost.cluster.errors import InvalidField
 from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.cluster.sizes import MAX_SIZE_BYTES, parse_size
 from roost.service.addresses import join
+from roost.service.codec import check_address
 from roost.service.settings import ServiceSettings
 from roost.service.tls import TlsFiles
 from roost.worker.machine import machine_memory_bytes
@@ -40,6 +42,9 @@ class WorkerSettings(ServiceSettings):
         None, description="PEM file of the authority that signed the coordinator's certificate; turns TLS to it on"
     )
     sidecar: str = Field("", max_length=261, description="HOST:PORT of the gRPC port of this worker's gossip sidecar; empty for none")
+    sidecar_tls_authority: Path | None = Field(
+        None, description="PEM file of the authority that signed the sidecar's certificate; turns TLS to it on"
+    )
     memory: int = Field(
         0,
         ge=0,
@@ -100,6 +105,15 @@ class WorkerSettings(ServiceSettings):
     def memory_budget_bytes(self) -> int:
         return self.memory or int(machine_memory_bytes() * MEMORY_SHARE)
 
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, advertise: str) -> str:
+        try:
+            check_address(_advertised(advertise, 1) if advertise else "")  # else deciders would refuse each report
+        except InvalidField as error:
+            raise ValueError("must be HOST:PORT or HOST, as clients reach it, with a port of 1-65535") from error
+        return advertise
+
     @field_validator("sidecar")
     @classmethod
     def _check_sidecar(cls, sidecar: str) -> str:
@@ -115,13 +129,27 @@ class WorkerSettings(ServiceSettings):
     @property
     def coordinator_tls(self) -> TlsFiles | None:
         """None where the coordinator is spoken to in plain text."""
-        if self.coordinator_tls_authority is None:
+        return self._tls_to(self.coordinator_tls_authority)
+
+    @property
+    def sidecar_tls(self) -> TlsFiles | None:
+        """None where the sidecar is spoken to in plain text."""
+        return self._tls_to(self.sidecar_tls_authority)
+
+    def _tls_to(self, authority: Path | None) -> TlsFiles | None:
+        if authority is None:
             return None
-        return TlsFiles(certificate=self.tls_certificate, key=self.tls_key, authority=self.coordinator_tls_authority)
+        return TlsFiles(certificate=self.tls_certificate, key=self.tls_key, authority=authority)
 
     def address(self, port: int) -> str:
         """HOST:PORT as clients must dial it, with the port that was really taken."""
-        if re.fullmatch(r".+:\d+", self.advertise) and (self.advertise.count(":") == 1 or "]:" in self.advertise):
-            return self.advertise
-        host = self.advertise.strip("[]") or (socket.gethostname() if self.host in ANY_ADDRESS else self.host)
-        return join(host, port)
+        if self.advertise:
+            return _advertised(self.advertise, port)
+        return join(socket.gethostname() if self.host in ANY_ADDRESS else self.host, port)
+
+
+def _advertised(advertise: str, port: int) -> str:
+    """HOST:PORT as given, or HOST with `port`."""
+    if re.fullmatch(r".+:\d+", advertise) and (advertise.count(":") == 1 or "]:" in advertise):
+        return advertise
+    return join(advertise.strip("[]"), port)

@@ -1,4 +1,4 @@
-"""What a worker learns of its models: smoothed service and load times, and what to expect before any measurement. Pure."""
+"""What a worker learns of its models: smoothed service and load times. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from roost.cluster.worker_state import ModelTiming
 MAX_TIMED_MODELS = 256  # what one report carries; the least recently measured ones go first
 NEWEST_SHARE = 0.2  # weight of a new measurement: about the last ten count
 UNMEASURED_SERVICE_S = 1.0  # a short answer of a small model on one core
-UNMEASURED_LOAD_BYTES_PER_S = 250e6  # 253 MB took about 1 s from a warm disk, most of it process start and mapping
-SOONEST_READY_S = 0.05  # said of a load that takes longer than expected: it is not ready, so it is not 0
 
 
 class LearnedTimes:
@@ -26,7 +24,7 @@ class LearnedTimes:
         return self._timings
 
     def served(self, name: str, service_time_s: float) -> None:
-        """A request of `name` held a slot for so long."""
+        """A completed request of `name` held a slot for so long."""
         known = self._timings.get(name, ModelTiming())
         self._keep(name, replace(known, service_time_s=_smooth(known.service_time_s, service_time_s)))
 
@@ -35,12 +33,10 @@ class LearnedTimes:
         known = self._timings.get(name, ModelTiming())
         self._keep(name, replace(known, load_time_s=_smooth(known.load_time_s, load_time_s)))
 
-    def expected_load_s(self, name: str, size_bytes: int) -> float:
-        """Measured, else size divided by an ordinary machine's bandwidth."""
+    def expected_load_s(self, name: str, unmeasured_s: float) -> float:
+        """Measured, else `unmeasured_s`."""
         known = self._timings.get(name)
-        if known is not None and known.load_time_s > 0:
-            return known.load_time_s
-        return max(SOONEST_READY_S, size_bytes / UNMEASURED_LOAD_BYTES_PER_S)
+        return known.load_time_s if known is not None and known.load_time_s > 0 else unmeasured_s
 
     def expected_service_s(self, name: str) -> float:
         """Measured, else the mean of the other models, else one second."""

@@ -72,7 +72,8 @@ class LoadedModel(Protocol):
     def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
         """PromptRead, then GeneratedToken for each token, then Finished.
 
-        Raises InvalidField (prompt too long for the context, nothing to read), EngineFailed (the engine broke; the model is lost).
+        Raises InvalidField (prompt too long for the context, nothing to read), NoCapacity (it is busy), EngineFailed (this generation
+        broke; the model and what else runs on it are lost only if the error says so).
         """
 
     async def wait_lost(self) -> str:
@@ -84,6 +85,9 @@ class LoadedModel(Protocol):
 
 class Engine(Protocol):
     """Makes loaded models out of catalogue entries."""
+
+    def expected_load_s(self, spec: ModelSpec) -> float:
+        """Seconds a load of `spec` takes before one was measured; 0.0 where nothing is loaded here."""
 
     async def load(self, spec: ModelSpec) -> LoadedModel:
         """Raises ModelLoadFailed, naming what is wrong with the source. Cancelling it leaves nothing behind."""

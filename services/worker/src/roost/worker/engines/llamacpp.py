@@ -20,6 +20,8 @@ from roost.worker.engines.frames import Message, Value, text_of, whole_of
 from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Sampling
 
 DEFAULT_BATCH_TOKENS: Final = 64  # reads a prompt as fast as wider ones on one core, and is the longest a cancel or a turn waits
+START_S: Final = 1.0  # of a child process, before it reads: 253 MB took 1.2 s (Gemma 3 270M, two cores)
+LOAD_BYTES_PER_S: Final = 1.0e9  # read, and repacked for the processor
 LOAD_TIMEOUT_S: Final = 900.0  # a 70-billion-parameter model from a slow disk
 SILENCE_TIMEOUT_S: Final = 300.0  # no step of any model that fits one machine takes as long
 INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
@@ -126,7 +128,8 @@ class LlamaCppModel:
             async with asyncio.timeout(SILENCE_TIMEOUT_S):
                 answer = await answers.get()
         except TimeoutError:
-            raise EngineFailed(self._spec.name, f"its process said nothing for {SILENCE_TIMEOUT_S:.0f} s") from None
+            why = f"its process said nothing for {SILENCE_TIMEOUT_S:.0f} s"
+            raise EngineFailed(self._spec.name, why, is_model_lost=True) from None
         if isinstance(answer, RoostError):
             raise answer
         return answer
@@ -176,7 +179,8 @@ class LlamaCppModel:
             answers.put_nowait(self._failure())
 
     def _failure(self) -> EngineFailed:
-        return EngineFailed(self._spec.name, self._lost.result() if self._lost.done() else "it was unloaded")
+        why = self._lost.result() if self._lost.done() else "it was unloaded"
+        return EngineFailed(self._spec.name, why, is_model_lost=True)
 
     def __repr__(self) -> str:
         state = "lost" if self._lost.done() else "closed" if self._is_closed else "ready" if self._is_ready() else "loading"
@@ -205,6 +209,10 @@ class LlamaCppEngine:
         self._files = files
         self._threads = threads
         self._models: set[LlamaCppModel] = set()
+
+    def expected_load_s(self, spec: ModelSpec) -> float:
+        """See `Engine.expected_load_s`. For a file that is ready."""
+        return START_S + spec.size_bytes / LOAD_BYTES_PER_S
 
     async def load(self, spec: ModelSpec) -> LlamaCppModel:
         """See `Engine.load`."""

@@ -30,13 +30,14 @@ T = TypeVar("T")
 
 
 class OpenAIModel:
-    """A model that a server answers for. `wait_lost` returns once the server could not be reached."""
+    """A model that a server answers for. It is lost once the server cannot be reached while it answers nothing else."""
 
     def __init__(self, spec: ModelSpec, server: Server, client: httpx.AsyncClient) -> None:
         self._spec = spec
         self._server = server
         self._client = client
         self._lifeline = Lifeline()
+        self._answering = 0
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
@@ -58,6 +59,7 @@ class OpenAIModel:
             "POST", f"{self._server.base_url}/completions", json=request_body(self._server.model, prompt, sampling)
         )
         response = await self._wait(self._client.send(request, stream=True))
+        self._answering += 1
         try:
             if response.status_code != httpx.codes.OK:
                 raise await self._refusal(response)
@@ -71,6 +73,7 @@ class OpenAIModel:
                     yield token
             yield answer.finished()
         finally:
+            self._answering -= 1
             await response.aclose()
 
     async def _next_chunk(self, lines: AsyncIterator[str], answer: Answer) -> Chunk:
@@ -100,9 +103,10 @@ class OpenAIModel:
             raise EngineFailed(name, f"{url} said nothing for {self._server.timeout_s:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             why = f"{url} cannot be reached: {error or type(error).__name__}"
-            if not self._lost.done():
+            is_lost = self._answering == 0  # else it lives, and only takes no more for now
+            if is_lost and not self._lost.done():
                 self._lost.set_result(why)
-            raise EngineFailed(name, why) from error
+            raise EngineFailed(name, why, is_model_lost=is_lost) from error
         except httpx.HTTPError as error:
             raise EngineFailed(name, f"the connection to {url} broke: {error or type(error).__name__}") from error
 
@@ -146,6 +150,10 @@ class OpenAIEngine:
         self._environment = environment
         self._models: set[OpenAIModel] = set()
 
+    def expected_load_s(self, spec: ModelSpec) -> float:  # noqa: ARG002 - the signature is the interface's
+        """See `Engine.expected_load_s`. The server loads, or has loaded, and does not say how long it takes."""
+        return 0.0
+
     async def load(self, spec: ModelSpec) -> OpenAIModel:
         """See `Engine.load`. Checks that the server answers, takes the key and lists the model (if it lists any)."""
         server = Server.of(spec)
@@ -171,9 +179,11 @@ class OpenAIEngine:
         headers = {}
         variable = str(spec.options.get("api_key_env", ""))
         if variable:
-            key = self._environment.get(variable, "")
+            key = self._environment.get(variable, "").strip()
             if not key:
                 raise ModelLoadFailed(spec.name, f"its API key must be in the environment variable {variable}, which is not set")
+            if not (key.isascii() and key.isprintable()):  # said here, because whoever trips over it shows the key
+                raise ModelLoadFailed(spec.name, f"the API key in the environment variable {variable} has characters that no key may have")
             headers["Authorization"] = f"Bearer {key}"
         return httpx.AsyncClient(
             headers=headers,

@@ -136,6 +136,10 @@ class SimulatedEngine:
         self._time_scale = time_scale
         self._loaded: list[SimulatedModel] = []
 
+    def expected_load_s(self, spec: ModelSpec) -> float:
+        """See `Engine.expected_load_s`. Exact."""
+        return speed_of(spec, self._time_scale).load_s()
+
     async def load(self, spec: ModelSpec) -> SimulatedModel:
         """See `Engine.load`."""
         if spec.source != "published":

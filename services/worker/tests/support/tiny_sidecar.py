@@ -1,0 +1,82 @@
+"""The other end of a worker's stream to its sidecar: it welcomes and keeps what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+
+from roost.v1 import gossip_pb2, gossip_pb2_grpc, state_pb2
+
+DEADLINE_S = 10.0
+
+
+class TinySidecar(gossip_pb2_grpc.GossipServicer):
+    """`reports` of all streams together; `is_ended` once a stream was ended by its worker."""
+
+    def __init__(self) -> None:
+        self.reports: list[state_pb2.WorkerLoadReport] = []
+        self.is_ended = False
+        self._changed = asyncio.Event()
+
+    async def Publish(
+        self, request_iterator: AsyncIterator[gossip_pb2.PublishRequest], context: object
+    ) -> AsyncIterator[gossip_pb2.PublishResponse]:
+        is_first = True
+        async for request in request_iterator:
+            self.reports.append(request.report)
+            self._changed.set()
+            if is_first:
+                yield gossip_pb2.PublishResponse(sidecar_epoch=1, dead_after_s=10)
+            is_first = False
+        self.is_ended = True
+        self._changed.set()
+
+    def outcomes(self) -> list[str]:
+        return [outcome.decision_id for report in self.reports for outcome in report.outcomes]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def GetMembers(self, request: gossip_pb2.GetMembersRequest, context: object) -> gossip_pb2.GetMembersResponse:
+        raise NotImplementedError
+
+    async def Join(self, request: gossip_pb2.JoinRequest, context: object) -> gossip_pb2.JoinResponse:
+        raise NotImplementedError
+
+    async def Leave(self, request: gossip_pb2.LeaveRequest, context: object) -> gossip_pb2.LeaveResponse:
+        raise NotImplementedError
+
+    async def ListKeys(self, request: gossip_pb2.ListKeysRequest, context: object) -> gossip_pb2.ListKeysResponse:
+        raise NotImplementedError
+
+    async def InstallKey(self, request: gossip_pb2.InstallKeyRequest, context: object) -> gossip_pb2.InstallKeyResponse:
+        raise NotImplementedError
+
+    async def UseKey(self, request: gossip_pb2.UseKeyRequest, context: object) -> gossip_pb2.UseKeyResponse:
+        raise NotImplementedError
+
+    async def RemoveKey(self, request: gossip_pb2.RemoveKeyRequest, context: object) -> gossip_pb2.RemoveKeyResponse:
+        raise NotImplementedError
+
+    def WatchMembers(self, request: gossip_pb2.WatchMembersRequest, context: object) -> AsyncIterator[gossip_pb2.WatchMembersResponse]:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def sidecar_listening(port: int = 0) -> AsyncIterator[tuple[TinySidecar, str]]:
+    """A sidecar on loopback, and its address. Leaving breaks every stream at once."""
+    sidecar = TinySidecar()
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    gossip_pb2_grpc.add_GossipServicer_to_server(sidecar, server)
+    taken = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield sidecar, f"127.0.0.1:{taken}"
+    finally:
+        await server.stop(0)
