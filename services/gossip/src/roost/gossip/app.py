@@ -115,7 +115,9 @@ def _core(settings: GossipSettings, sockets: Sockets, registry: CollectorRegistr
     rng = random.Random()  # noqa: S311  # spreads load and gossip; guards nothing
     node = Node(config, rng, codec=BytesCodec(settings.cluster, keyring=ring), now=time.monotonic())
     view = ClusterView(dead_after_s=NEVER_S, catalogue=known)
-    placer = Placer(view, settings.policy, rng=rng, decider=f"g{config.epoch:x}", reservation_bound_s=RESERVATION_BOUND_S)
+    placer = Placer(
+        view, settings.policy, rng=rng, decider=f"g{config.epoch:x}", reservation_bound_s=RESERVATION_BOUND_S, is_view_shared=True
+    )
     counters = Counters()
     local = LocalView(view, placer, node, counters, wall_offset_s=time.time() - time.monotonic())
     metrics = GossipMetrics(registry, settings.policy)
@@ -179,17 +181,18 @@ class _Life:
 
     def _seen(self) -> Seen:
         node, plane = self._core.node, self._core.plane
-        peers, now = self._roster.peers(), plane.now
+        local, peers, now = plane.local, self._roster.peers(), plane.now
+        local.refresh_lives(now)
         alive = [node.load_of(peer.name, now) for peer in peers if peer.status is Status.ALIVE and peer.name != node.identity.name]
         return Seen(
             members=Counter(peer.status for peer in peers),
-            workers=plane.view.counts(),
+            workers=local.view.counts(),
             ages_s=[load[1] for load in alive if load is not None],
             health_score=node.swim.health.score,
             bytes_per_s=node.pace.rate_bytes_per_s,
             interval_s=node.pace.interval_s,
-            reservations=plane.placer.reservations,
-            view_version=plane.view.version,
+            reservations=local.placer.reservations,
+            view_version=local.view.version,
             is_worker_here=self._worker.is_here,
             counts=sum((Counter(each.all) for each in (node.counters, self._driver.counters, self._core.counters)), Counter()),
         )

@@ -37,12 +37,13 @@ class Spread(Protocol):
 
 @dataclass(slots=True)
 class _Other:
-    """Another member. `told` None: it has no worker, or nothing readable was heard of it."""
+    """Another member. `told` None: it has no worker, or nothing readable was heard of it. `is_shown`: the view has what was told."""
 
     status: Status
     told: Told | None = None
     told_at: float = 0.0
     is_told_anew: bool = True
+    is_shown: bool = False
 
 
 _LIVENESS = {Status.ALIVE: Liveness.LIVE, Status.SUSPECT: Liveness.SUSPECT, Status.DEAD: Liveness.DEAD}
@@ -58,7 +59,8 @@ class LocalView:
         self._counters = counters
         self._wall_offset_s = wall_offset_s
         self._others: dict[str, _Other] = {}
-        self._changed: set[str] = set()
+        self._changed: set[str] = set()  # in load alone
+        self._changed_lives: set[str] = set()  # in what decides whether they may get work
         self._opened: list[str] = []
 
     # --- what happens -------------------------------------------------------------------------------
@@ -71,13 +73,13 @@ class LocalView:
                 return False
             case ColdChanged(name):
                 self._other(name, Status.ALIVE).is_told_anew = True
-                self._changed.add(name)
+                self._changed_lives.add(name)
                 return True
             case MemberChanged(happening, member):
                 other = self._other(member.name, member.status)
                 other.status = member.status
                 other.is_told_anew = other.is_told_anew or happening in (Happening.JOINED, Happening.RESTARTED)
-                self._changed.add(member.name)
+                self._changed_lives.add(member.name)
                 return True
             case _:
                 return False
@@ -101,8 +103,17 @@ class LocalView:
     def refresh(self, now: float) -> None:
         """Bring the view up to date."""
         self.placer.advance(now)
+        self.refresh_lives(now)
         if self._changed:
             changed, self._changed = self._changed, set()
+            for name in changed:
+                self._update(name, now)
+
+    def refresh_lives(self, now: float) -> None:
+        """Bring up to date who lives and holds what, and leave the loads for later: most changes are of load, and few are looked at."""
+        if self._changed_lives:
+            changed, self._changed_lives = self._changed_lives, set()
+            self._changed -= changed
             for name in changed:
                 self._update(name, now)
 
@@ -140,7 +151,7 @@ class LocalView:
             told = None
         if told is None or other.told is None or told.state.models != other.told.state.models:
             other.told_at = now
-        other.told = told
+        other.told, other.is_shown = told, False
 
     def _show(self, name: str, other: _Other, told: Told, now: float) -> None:
         """One member's worker as the view should have it."""
@@ -150,8 +161,14 @@ class LocalView:
             load, age_s = self._spread.load_of(name, now) or (Load(is_draining=True), now - other.told_at)
             written_at = now - age_s
             was_available = entry is not None and entry.is_available
-            state = told.with_load(load, timestamp=max(0.0, written_at + self._wall_offset_s), told_for_s=now - other.told_at)
-            if self._apply(state, written_at) and liveness is Liveness.LIVE:
+            state = told.with_load(
+                load,
+                timestamp=max(0.0, written_at + self._wall_offset_s),
+                told_for_s=now - other.told_at,
+                has_catalogue=not other.is_shown,
+            )
+            other.is_shown = self._apply(state, written_at)
+            if other.is_shown and liveness is Liveness.LIVE:
                 self.placer.seen(name, written_at - ARRIVAL_S)
                 if not was_available and not state.is_draining:
                     self._opened.append(name)

@@ -121,7 +121,7 @@ class OwnWorker:
         self._plane.worker_changed(self.node_id)
 
     def _tell(self, state: WorkerState, liveness: Liveness) -> None:
-        self._publishing.tell(state, liveness)
+        self._publishing.tell(state, liveness, self._plane.now)
         self._speaker.publish_load(load_of(state, liveness))
 
     def __repr__(self) -> str:

@@ -6,16 +6,19 @@ node holds under our name, because it changes only when the node has taken the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
 from roost.gossip.protocol.cold_state import ColdLimit
 from roost.gossip.protocol.counters import Counters
-from roost.gossip.records import CATALOGUE, MODEL, SIDECAR, TIMING, is_worth_telling, records_of
+from roost.gossip.records import CATALOGUE, COUNTERS, MODEL, SIDECAR, TIMING, is_worth_telling, records_of
 from roost.v1 import gossip_pb2
 
 Changes = Mapping[str, bytes | None]
 Said = tuple[WorkerState, Liveness]
+COUNTERS_EVERY_S = 5.0  # people read them; nothing is decided by them
 
 
 class Publishing:
@@ -28,19 +31,26 @@ class Publishing:
         self._catalogue: tuple[CatalogueModel, ...] | None = None
         self._epoch = 0
         self._last: Said | None = None
+        self._counted_at = -math.inf
 
     def introduce(self, grpc_address: str) -> None:
         """Tell where this sidecar serves gRPC."""
         self._tell({SIDECAR: gossip_pb2.SidecarRecord(grpc_address=grpc_address).SerializeToString()})
 
-    def tell(self, state: WorkerState, liveness: Liveness) -> None:
+    def tell(self, state: WorkerState, liveness: Liveness, now: float) -> None:
         """Tell what changed. Where the whole is too much, what others need least is left out: measurements, then the catalogue."""
         if state.catalogue is not None or state.epoch != self._epoch:
             self._catalogue, self._epoch, self._last = state.catalogue, state.epoch, None
-        if self._last is not None and _is_alike(self._last, (state, liveness)):
+        is_recount_due = now - self._counted_at >= COUNTERS_EVERY_S and (self._last is None or self._last[0].cache != state.cache)
+        if self._last is not None and not is_recount_due and _is_alike(self._last, (state, liveness)):
             return
-        self._last = state, liveness
         wanted = records_of(state, liveness, self._catalogue)
+        if is_recount_due or COUNTERS not in self._told:
+            self._counted_at = now
+            self._last = state, liveness
+        else:
+            wanted[COUNTERS] = self._told[COUNTERS]
+            self._last = replace(state, cache=self._last[0].cache if self._last else None), liveness
         for left_out in ((), (TIMING,), (TIMING, CATALOGUE), (TIMING, CATALOGUE, MODEL)):
             kept = {key: value for key, value in wanted.items() if not key.startswith(left_out)} if left_out else wanted
             try:

@@ -15,11 +15,12 @@ from google.protobuf.message import DecodeError, Message
 from roost.cluster.errors import InvalidField
 from roost.cluster.worker_state import CatalogueModel, Liveness, ModelStatus, ModelTiming, WorkerState
 from roost.gossip.protocol.hot_state import Load
-from roost.service.codec import GPU_SOURCES, PHASES, catalogue_model_to_wire, state_from_wire
+from roost.service.codec import GPU_SOURCES, PHASES, catalogue_model_to_wire, counters_to_wire, state_from_wire
 from roost.v1 import gossip_pb2, state_pb2
 
 SIDECAR: Final = "s"
 WORKER: Final = "w"
+COUNTERS: Final = "n"
 MODEL: Final = "m/"
 TIMING: Final = "t/"
 CATALOGUE: Final = "c/"
@@ -62,6 +63,8 @@ def records_of(state: WorkerState, liveness: Liveness, catalogue: tuple[Catalogu
         has_catalogue=is_told,
     )
     records: dict[str, Message] = {WORKER: worker}
+    if state.cache is not None:
+        records[COUNTERS] = gossip_pb2.CountersRecord(counters=counters_to_wire(state.cache))
     records.update((CATALOGUE + model.name, _nameless(model)) for model in told)
     if liveness is not Liveness.DEAD:
         records.update((MODEL + status.name, _residency(status)) for status in _foremost(state))
@@ -118,8 +121,11 @@ class Told:
     state: WorkerState
     liveness: Liveness
 
-    def with_load(self, load: Load, *, timestamp: float, told_for_s: float) -> WorkerState:
-        """The worker's state under that load. `timestamp`: when the load was written; `told_for_s`: how long this is known."""
+    def with_load(self, load: Load, *, timestamp: float, told_for_s: float, has_catalogue: bool = True) -> WorkerState:
+        """The worker's state under that load. `timestamp`: when the load was written; `told_for_s`: how long this is known.
+
+        `has_catalogue` False: as a report that leaves the catalogue as it was.
+        """
         return replace(
             self.state,
             models=_nearer(self.state.models, told_for_s),
@@ -128,6 +134,7 @@ class Told:
             gpu_utilization=load.gpu_utilization,
             is_draining=load.is_draining,
             timestamp=timestamp,
+            catalogue=self.state.catalogue if has_catalogue else None,
         )
 
 
@@ -171,6 +178,9 @@ def _report(node_id: str, worker: gossip_pb2.WorkerRecord, records: Mapping[str,
     for name, value in _under(TIMING, records):
         timing = gossip_pb2.TimingRecord.FromString(value)
         report.timings.add(name=name, service_time_s=timing.service_time_s, load_time_s=timing.load_time_s)
+    report.memory_used_bytes = sum(model.size_bytes for model in report.models)
+    if COUNTERS in records:
+        report.cache.CopyFrom(gossip_pb2.CountersRecord.FromString(records[COUNTERS]).counters)
     catalogue = [(name, state_pb2.CatalogueModel.FromString(value)) for name, value in _under(CATALOGUE, records)]
     if worker.has_catalogue and len(catalogue) == worker.catalogue_models:  # else a part of it is still on its way
         report.catalogue.SetInParent()

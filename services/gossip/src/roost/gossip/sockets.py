@@ -111,6 +111,8 @@ def split(text: str, default_port: int) -> Address:
     if not colon or (":" in host and not host.endswith("]")):
         host, port = text, str(default_port)
     host = host.removeprefix("[").removesuffix("]")
+    if ":" in host:
+        ipaddress.IPv6Address(host)  # raises ValueError
     if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"must be HOST:PORT (got {text[:80]!r})")
     return host, int(port)

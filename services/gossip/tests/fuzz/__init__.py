@@ -1,0 +1,1 @@
+"""Hostile bytes: a stored corpus of them, and a storm made from it."""
