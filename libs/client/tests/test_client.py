@@ -25,6 +25,7 @@ from roost.client import (
     Token,
     Usage,
 )
+from roost.client.generation import ACCEPT_TIMEOUT_S
 from roost.client.requests import GenerateOptions
 from roost.cluster.errors import (
     EngineFailed,
@@ -245,6 +246,28 @@ async def test_a_generation_has_a_deadline(cluster: StandInCluster) -> None:
             await client.generate_text("llama-7b", "Say hello", timeout_s=0.2)
 
 
+@pytest.mark.slow
+async def test_a_worker_that_takes_the_call_and_says_nothing_is_lost_and_another_one_asked(cluster: StandInCluster) -> None:
+    frozen = await cluster.add_worker("worker-1", Act(never_answers=True))
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client:
+        async with asyncio.timeout(ACCEPT_TIMEOUT_S + 4):
+            generation = await client.generate_text("llama-7b", "Say hello")
+        assert (generation.worker_id, generation.attempts, generation.text) == ("worker-2", 2, "Hello, world")
+        await asyncio.wait_for(frozen.cancelled.wait(), 5)
+    assert list(cluster.scheduler.requests[1].excluded_workers) == ["worker-1"]
+
+
+@pytest.mark.slow
+async def test_a_worker_that_has_accepted_may_take_its_time(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1", Act(hangs_after=0))
+    await cluster.add_worker("worker-2")
+    async with client_of(cluster) as client:
+        with pytest.raises(CallTimedOut):
+            await client.generate_text("llama-7b", "Say hello", timeout_s=ACCEPT_TIMEOUT_S + 1)
+    assert len(cluster.scheduler.requests) == 1
+
+
 async def test_the_deadline_of_a_generation_covers_its_scheduling(cluster: StandInCluster) -> None:
     cluster.scheduler.hangs = True
     async with client_of(cluster) as client:
@@ -298,7 +321,18 @@ async def test_a_target_that_speaks_something_else_is_named_as_such() -> None:
     async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with RoostClient(f"127.0.0.1:{port}", timeout_s=2.0) as client:
-            with pytest.raises(ClusterUnreachable, match=f"127.0.0.1:{port}: "):
+            with pytest.raises(ClusterUnreachable, match=f"127.0.0.1:{port}: something listens there that does not speak gRPC"):
+                await client.state()
+
+
+@pytest.mark.parametrize("timeout_s", [1.0, pytest.param(20.0, marks=pytest.mark.slow)])
+async def test_a_target_that_takes_connections_and_says_nothing_is_said_not_to_answer(timeout_s: float) -> None:
+    with socket.socket() as frozen:  # as of a stopped process: the system itself takes connections for it
+        frozen.bind(("127.0.0.1", 0))
+        frozen.listen()
+        address = f"127.0.0.1:{frozen.getsockname()[1]}"
+        async with RoostClient(address, timeout_s=timeout_s) as client:
+            with pytest.raises(ClusterUnreachable, match=f"{address}: it accepts connections but does not answer"):
                 await client.state()
 
 

@@ -25,7 +25,7 @@ from roost.client.cli.screens import PlainScreen
 from roost.client.cli.tables import size_text
 from roost.client.errors import ClusterUnreachable, Failure
 from roost.client.local.outward import advertised_host
-from roost.client.local.plan import ClusterOptions, plan_cluster
+from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
 from roost.client.results import ClusterState, ModelSnapshot, Plane
 from roost.client.targets import Target, TargetOrder, parse_target, parse_targets
 from roost.client.traffic import Popularity, TrafficCounts, next_arrival_s
@@ -191,6 +191,23 @@ def test_a_worker_is_told_where_the_coordinator_is_and_what_it_may_use() -> None
     for part in ("--node-id worker-1", "--host 0.0.0.0 --port 8001", "--coordinator-host 127.0.0.1 --coordinator-port 9000",
                  "--advertise here.example", "--memory 300MB", "--slots 2", "--models /m.toml", "--metrics-port 0"):  # fmt: skip
         assert part in words
+
+
+def test_in_gossip_mode_each_worker_has_a_sidecar_and_nobody_is_in_the_middle() -> None:
+    options = replace(OPTIONS, mode=Mode.GOSSIP, policy="random")
+    plans = plan_cluster(options)
+    assert [(plan.name, [planned.port for planned in plan.ports]) for plan in plans] == [
+        ("sidecar-1", [7946, 7846, 9201]),
+        ("sidecar-2", [7947, 7847, 9202]),
+        ("worker-1", [8001, 9101]),
+        ("worker-2", [8002, 9102]),
+    ]
+    assert [plan.is_worker for plan in plans] == [False, False, True, True]
+    assert options.targets == ("127.0.0.1:7846", "127.0.0.1:7847")
+    sidecar, worker = " ".join(plans[1].arguments), " ".join(plans[3].arguments)
+    for part in ("--node-id worker-2", "--seeds 127.0.0.1:7946,127.0.0.1:7947", "--policy random"):
+        assert part in sidecar
+    assert "--coordinator-host  --sidecar 127.0.0.1:7847" in worker
 
 
 def test_two_processes_never_share_a_port() -> None:

@@ -137,6 +137,36 @@ async def test_ctrl_c_stops_everything_within_five_seconds() -> None:
         assert not processes_of(base)
 
 
+async def test_a_cluster_that_is_frozen_altogether_is_stopped_with_time_to_spare() -> None:
+    base = free_base()
+    async with running(base, "--workers", "2") as process:
+        await line_with(process, "Ready: 2 of 2")
+        for frozen in processes_of(base):
+            os.kill(frozen, signal.SIGSTOP)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), BOUND_S)
+        assert time.monotonic() - started < 4.5
+        assert process.returncode == 0
+        assert not processes_of(base)
+
+
+async def test_a_worker_that_is_stopped_in_order_vanishes_from_the_state(roost: Roost, tmp_path: Path) -> None:
+    base = free_base()
+    async with running(base, "--workers", "2", "--log-dir", str(tmp_path / "logs")) as process:
+        await line_with(process, "Ready: 2 of 2")
+        (leaving,) = processes_of(base, "--node-id worker-1")
+        os.kill(leaving, signal.SIGTERM)
+        await line_with(process, "worker-1 ended with exit status 0")
+        done = await roost("state", "--json", "--coordinator", f"127.0.0.1:{base}")
+        assert [worker["node_id"] for worker in json.loads(done.out)["workers"]] == ["worker-2"]
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), BOUND_S)
+    told = (tmp_path / "logs" / "coordinator.log").read_text()
+    assert "worker_left" in told
+    assert "worker_suspected" not in told
+
+
 async def test_nothing_is_left_when_the_command_itself_is_killed() -> None:
     base = free_base()
     async with running(base, "--workers", "1") as process:

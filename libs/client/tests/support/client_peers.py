@@ -50,6 +50,7 @@ class Act:
     tokens: Sequence[str] = ("Hello", ",", " world")
     refusal: RoostError | None = None
     breaks_at_once: bool = False
+    never_answers: bool = False
     breaks_after: int | None = None
     hangs_after: int | None = None
     ends_without_completion: bool = False
@@ -71,6 +72,8 @@ class StandInWorker(NotPlayed, WorkerServicer):
         self.asked.set()
         if act.breaks_at_once:
             await break_off(context)
+        if act.never_answers:
+            await self._hang()
         if act.refusal is not None:
             await refuse(context, act.refusal)
         yield worker_pb2.GenerateResponse(

@@ -17,7 +17,7 @@ from roost.client.targets import Target, TargetOrder
 from roost.cluster.errors import ServerStopping
 from roost.service.errors import DETAILS_KEY, from_rpc_error
 
-CONNECT_TIMEOUT_S = 5.0  # an address that takes longer to connect is as good as down
+CONNECT_TIMEOUT_S = 4.5  # an address that takes longer is as good as down; below the channel's own 5 s, so that we know it was time
 DIAGNOSIS_S = 1.0  # a failure is not to be explained for longer than that
 MAX_WHY = 200  # characters of a transport's own words that are worth showing
 
@@ -49,7 +49,7 @@ def why(error: grpc.aio.AioRpcError) -> str:
     return (error.details() or error.code().name).rpartition("last error: ")[2][:MAX_WHY]
 
 
-async def why_not_connected(target: Target) -> str:
+async def why_not_connected(target: Target, failed: CannotConnect) -> str:
     """The system's own words for why nothing can be connected there: gRPC's are long and come late."""
     try:
         async with asyncio.timeout(DIAGNOSIS_S):
@@ -61,6 +61,8 @@ async def why_not_connected(target: Target) -> str:
     except OSError as error:
         return os.strerror(error.errno) if error.errno else str(error)
     writer.close()
+    if failed.is_timeout:  # such as a stopped process: the system takes connections for it
+        return "it accepts connections but does not answer"
     return (
         "something listens there that does not speak gRPC as we do "
         "(another service, TLS on one side only, or a certificate that is not trusted)"
@@ -89,8 +91,8 @@ class ClusterCaller:
                 async with self._connected(target, share_s) as channel:
                     answer = await rpc(channel)(request, timeout=share_s)
                 self._targets.prefer(target)
-            except CannotConnect:
-                failures.append(Failure(str(target), await why_not_connected(target)))
+            except CannotConnect as error:
+                failures.append(Failure(str(target), await why_not_connected(target, error)))
             except grpc.aio.AioRpcError as error:
                 failures.append(self._failure(target, error, timeout_s=timeout_s, is_repeatable=is_repeatable))
             else:
@@ -107,8 +109,8 @@ class ClusterCaller:
                     async for answer in answers:
                         is_answering = True
                         yield answer
-            except CannotConnect:
-                failures.append(Failure(str(target), await why_not_connected(target)))
+            except CannotConnect as error:
+                failures.append(Failure(str(target), await why_not_connected(target, error)))
             except grpc.aio.AioRpcError as error:
                 if is_answering and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     return

@@ -15,7 +15,11 @@ _SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_F
 
 
 class CannotConnect(Exception):
-    """The first attempt to connect failed or took too long."""
+    """The first attempt to connect failed, or took too long: then `is_timeout`."""
+
+    def __init__(self, why: str, *, is_timeout: bool = False) -> None:
+        super().__init__(why)
+        self.is_timeout = is_timeout
 
 
 async def connect(channel: grpc.aio.Channel, timeout_s: float) -> None:
@@ -24,7 +28,7 @@ async def connect(channel: grpc.aio.Channel, timeout_s: float) -> None:
         if await _settled(channel, timeout_s) is not grpc.ChannelConnectivity.READY:
             raise CannotConnect("cannot be connected")
     except TimeoutError as error:
-        raise CannotConnect("could not be connected in time") from error
+        raise CannotConnect("could not be connected in time", is_timeout=True) from error
 
 
 async def _settled(channel: grpc.aio.Channel, timeout_s: float) -> grpc.ChannelConnectivity:

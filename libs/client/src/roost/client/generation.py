@@ -20,9 +20,11 @@ from roost.service.errors import from_rpc_error, retry_after_s
 from roost.v1 import worker_pb2
 from roost.v1.worker_pb2_grpc import WorkerStub
 
+ACCEPT_TIMEOUT_S = 5.0  # a worker accepts or refuses a request as it arrives: one that says nothing for so long does not live
 END_TIMEOUT_S = 1.0  # after its completion a worker has this long to end the call; nothing more is expected of it
 
 WorkerEvent = Accepted | Token | Completed
+GenerateCall = grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse]
 Schedule = Callable[[frozenset[str]], Awaitable[Decision]]
 
 
@@ -99,7 +101,7 @@ class WorkerCall:
     async def _responses(self, channel: grpc.aio.Channel, request: worker_pb2.GenerateRequest) -> AsyncGenerator[WorkerEvent, None]:
         call = WorkerStub(channel).Generate(request, timeout=self._deadline.left_s)
         try:
-            async for response in call:
+            async for response in self._answers(call):
                 event = self._event(response)
                 if isinstance(event, Completed):
                     await _end(call)
@@ -110,6 +112,21 @@ class WorkerCall:
             raise self._lost("it ended the call without a completion")
         finally:
             call.cancel()
+
+    async def _answers(self, call: GenerateCall) -> AsyncGenerator[worker_pb2.GenerateResponse, None]:
+        """What the worker sends, the first of it within ACCEPT_TIMEOUT_S: nothing else shows soon that a connected worker is frozen."""
+        answers = aiter(call)
+        try:
+            async with asyncio.timeout(ACCEPT_TIMEOUT_S):
+                first = await anext(answers, None)
+        except TimeoutError:
+            self._channels.forget(self._decision.worker_address)
+            raise self._lost(f"it took the call and did not answer within {ACCEPT_TIMEOUT_S:g} s") from None
+        if first is None:
+            return
+        yield first
+        async for answer in answers:
+            yield answer
 
     def _event(self, response: worker_pb2.GenerateResponse) -> WorkerEvent | None:
         match response.WhichOneof("event"):
@@ -138,7 +155,7 @@ class WorkerCall:
         return WorkerFailed(Setback.LOST, what)
 
 
-async def _end(call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse]) -> None:
+async def _end(call: GenerateCall) -> None:
     """Lets the worker end the call itself, so that it does not take a finished one for a cancelled one."""
     with suppress(TimeoutError, grpc.aio.AioRpcError):
         async with asyncio.timeout(END_TIMEOUT_S):

@@ -30,6 +30,7 @@ from roost.service.addresses import join
 
 WATCH_S = 1.0  # between looks at a running cluster
 ANSWER_S = 1.0  # a local decider that takes longer to answer is shown as not answering
+LAST_ANSWER_S = 0.5  # Ctrl-C waits for this one; without it the summary shows the last state that was seen, a second old
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ class ClusterLife:
     async def _note_the_end(self, client: RoostClient) -> None:
         self._story.ended_at = time.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(LAST_ANSWER_S):
                 self._story.state = await state_or_none(client) or self._story.state
 
     async def _start(self, processes: Processes, client: RoostClient) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from roost.client.cli.options import DEFAULT_TARGETS, Coordinators, TlsAuthority, TlsCertificate, TlsKey
 from roost.client.client import RoostClient
+from roost.client.gossip import DEFAULT_SIDECAR, GossipClient
 from roost.cluster.errors import InvalidField
 from roost.service.startup import CannotStart
 from roost.service.tls import TlsFiles, channel_credentials
@@ -26,6 +27,12 @@ class Connection:
         if self.tls is not None:
             _check(self.tls)
         return RoostClient(self.targets, timeout_s=timeout_s, long_timeout_s=long_timeout_s, tls=self.tls)
+
+    def sidecars(self, *, timeout_s: float = 10.0) -> GossipClient:
+        """A client of the gossip plane; where no address was given, of the sidecar on this machine."""
+        if self.tls is not None:
+            _check(self.tls)
+        return GossipClient(DEFAULT_SIDECAR if self.targets == DEFAULT_TARGETS else self.targets, timeout_s=timeout_s, tls=self.tls)
 
 
 def connection_of(
