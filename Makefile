@@ -11,8 +11,11 @@ WORKERS ?= 3
 MODEL ?= gemma-3-270m
 PROMPT ?= The capital of France is the city of
 PYTEST_ARGS ?=
+FAST := -m "not slow and not containers" --numprocesses auto --maxprocesses 4
 UP_ARGS ?=
 SERVICES ?=
+SEED ?= 1
+TICKS ?= 60
 
 .PHONY: help
 help: ## list the targets
@@ -36,11 +39,12 @@ run: $(STAMP) ## a local cluster of real processes, and a first answer from a re
 
 .PHONY: test
 test: $(STAMP) ## all tests: fast, slow (processes, real models), and containers where an engine answers
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(FAST) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "slow or containers" $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint ## lint, and the fast tests (under two minutes)
-	$(BIN)/pytest -m "not slow and not containers" $(PYTEST_ARGS)
+	$(BIN)/pytest $(FAST) $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## style, types, import contracts, proto checks, generated files unchanged
@@ -78,6 +82,10 @@ down: ## stop the containers (the model volume stays)
 bench: $(STAMP) ## decisions a second by policy and cluster size; Schedule against an echo on the same server
 	$(BIN)/python bench/bench_decisions.py
 	$(BIN)/python bench/bench_rpc.py
+
+.PHONY: sim
+sim: $(STAMP) ## replay one run of the gossip simulation (SEED=... TICKS=..., as a failing run prints them)
+	$(BIN)/python -m services.gossip.tests.simulation --seed $(SEED) --ticks $(TICKS)
 
 .PHONY: clean
 clean: ## remove .venv, caches and logs

@@ -3,7 +3,8 @@
 A child process serves the coordinator's Scheduler, with a view of 100 reporting workers, and beside it an echo that reads the same request
 and answers with a response of the same size, through the same interceptors. This process calls both in short turns, so that
 whatever else the machine does falls on both. A ratio is the median over the rounds of what Schedule reached in a turn divided by what the
-echo reached in the turn beside it. Server CPU is what the child itself measured for each call, the client's share left out.
+echo reached in the turn beside it. Server CPU is what the child itself measured for each call, the client's share left out; its ratio says
+what remains of the echo's rate where the server is the bottleneck, and moves less than the rates do when the machine is busy.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ HEADINGS: Final = (
     "Schedule",
     "CPU µs: echo",
     "Schedule",
+    "ratio",
 )
 
 
@@ -356,7 +358,7 @@ def cells(result: Result) -> Iterator[str]:
     yield from (result.what, f"{result.concurrency}", f"{result.echo_per_s:,.0f}", f"{result.schedule_per_s:,.0f}", f"{result.ratio:.2f}")
     latencies = (result.echo_p50_us, result.schedule_p50_us, result.echo_p99_us, result.schedule_p99_us)
     yield from (f"{latency:,.0f}" if latency else "" for latency in latencies)
-    yield from (f"{result.echo_server_us:,.0f}", f"{result.schedule_server_us:,.0f}")
+    yield from (f"{result.echo_server_us:,.0f}", f"{result.schedule_server_us:,.0f}", f"{result.server_cpu_ratio:.2f}")
 
 
 def main() -> None:
@@ -364,8 +366,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     parser.add_argument("--workers", type=int, default=100, help="workers in the view (default 100)")
     parser.add_argument("--policy", default="weighted-score", help="placement policy (default weighted-score)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default 7)")
-    parser.add_argument("--turn", type=float, default=0.3, help="seconds of a unary turn (default 0.3)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each (default 15)")
+    parser.add_argument("--turn", type=float, default=0.2, help="seconds of a unary turn (default 0.2)")
     parser.add_argument("--messages", type=int, default=1000, help="messages of a streaming turn (default 1000)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

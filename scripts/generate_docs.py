@@ -14,6 +14,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.settings import CoordinatorSettings
+from roost.gossip.metrics import GossipMetrics
+from roost.gossip.settings import GossipSettings
 from roost.service.errors import status_table
 from roost.service.metrics import ServiceMetrics
 from roost.service.settings import settings_table
@@ -42,17 +44,20 @@ def metrics_table(registry: CollectorRegistry) -> str:
 
 def parts() -> dict[str, str]:
     """Every generated part by name."""
-    shared, coordinator, worker = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+    shared, coordinator, worker, gossip = (CollectorRegistry() for _ in range(4))
     ServiceMetrics("coordinator", shared)
     CoordinatorMetrics(coordinator, "weighted-score")
     WorkerMetrics(worker)
+    GossipMetrics(gossip, "weighted-score")
     return {
         "coordinator-settings": settings_table(CoordinatorSettings),
         "worker-settings": settings_table(WorkerSettings),
+        "gossip-settings": settings_table(GossipSettings),
         "refusals": status_table(),
         "service-metrics": metrics_table(shared),
         "coordinator-metrics": metrics_table(coordinator),
         "worker-metrics": metrics_table(worker),
+        "gossip-metrics": metrics_table(gossip),
     }
 
 
