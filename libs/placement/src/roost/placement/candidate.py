@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from roost.cluster.view import WorkerEntry
 from roost.cluster.worker_entry import room_bytes
-from roost.placement.memory import HeldMemory
+from roost.placement.memory import HeldMemory, Victim
 from roost.placement.reservations import Tally
 
 
@@ -62,15 +62,18 @@ class Candidate:
         "group",
         "held_memory",
         "held_up",
+        "loading",
         "node_id",
         "outstanding",
         "position",
         "queue_depth",
         "ready",
+        "ready_since",
         "reserved",
         "room_bytes",
         "service_time_s",
         "state",
+        "victims",
     )
 
     group: Group
@@ -79,6 +82,8 @@ class Candidate:
         self.node_id = entry.state.node_id
         self.reserved = reserved
         self.ready: AbstractSet[str] = frozenset()
+        self.loading: AbstractSet[str] = frozenset()
+        self.ready_since: dict[str, float] = {}  # of models that were seen to become ready, the decider's time
         self.position = 0
         self.room_bytes = room_bytes(entry.state)
         self.renew(entry)
@@ -91,6 +96,7 @@ class Candidate:
         self.service_time_s: float | None = None
         self.held_up: int | None = None
         self.held_memory: HeldMemory | None = None
+        self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
         self.count_load()
 
     def count_load(self) -> None:
