@@ -20,6 +20,9 @@ from roost.placement.request import PlacementRequest
 VICTIMS_FOR_S = 0.5  # a rate that fades over 30 s changes by less than 2 % meanwhile
 # The first token comes after the prompt is read: 0.1 s of a request of 2.0 s (llm-d inference simulator, profile "small-l40s").
 FIRST_TOKEN_SHARE = 0.05
+# A model that was loaded stays for this many of its loads: those it was loaded for are served meanwhile, and a place that loads half of
+# its time is still no worse than one that serves what nobody asks for.
+RESIDENCY_LOADS = 0.5
 # Copies that are busy for a larger share of their slots would let requests wait if one of them left.
 SPARE_SHARE = 0.8
 
@@ -129,9 +132,9 @@ class Costs:
         return found
 
     def stays_until(self, candidate: Candidate, model: str) -> float:
-        """A model that was loaded stays at least as long as its load took, so that those it was loaded for are served."""
+        """A model that was loaded is not put out before then; minus infinity where nobody saw it become ready."""
         since = candidate.ready_since.get(model)
-        return -math.inf if since is None else since + self.estimates.whole_load_s(candidate, model)
+        return -math.inf if since is None else since + RESIDENCY_LOADS * self.estimates.whole_load_s(candidate, model)
 
     def __repr__(self) -> str:
         return f"<Costs at {self.now:.3f} s, {self.demand!r}>"

@@ -8,8 +8,8 @@ for `turn_s` of its model is bound whatever it costs others, so that no model st
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ RETRY_S = 0.1  # what no report tells of changes by then: demand that fades, res
 SOONEST_RETRY_S = 0.005
 # The first of a line is bound after this many of its model's loads, whatever it costs others: waiting longer to spare them a load of theirs
 # would be no fairness. At least a second, because a load that takes no time is no reason to be hasty.
-TURN_LOADS = 10.0
+TURN_LOADS = 2.0
 SHORTEST_TURN_S = 1.0
 
 _LineKey = tuple[str, frozenset[str]]
@@ -56,6 +56,7 @@ class _Line:
         self.weight = 0.0
         self.weighted_arrivals = 0.0
         self.retry_at = 0.0
+        self.is_stuck = False  # no worker can take them: only one that opens can change that
 
     def add(self, waiter: Waiter) -> None:
         self.tickets[waiter] = self.queue.push(waiter, waiter.request.priority, waiter.since)
@@ -110,9 +111,9 @@ class Dispatcher:
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = _Line(self._capacity, self._aging_s)
+            line.retry_at = now
         waiter = Waiter(request, now, found_ready=self._placer.holders(request.model) > 0)
         line.add(waiter)
-        line.retry_at = min(line.retry_at, now)
         self._count += 1
         return waiter
 
@@ -127,11 +128,19 @@ class Dispatcher:
             del self._lines[key]
         return True
 
-    def bind(self, now: float, changed: Iterable[str] = ()) -> list[Bound]:
-        """Binds everyone for whom there is room now: `changed` workers may have some, and the lines whose time has come are tried anyway."""
+    def bind(self, now: float, changed: str = "", *, has_opened: bool = False) -> list[Bound]:
+        """Binds everyone for whom there is room now: the `changed` worker may have some, and the lines whose time has come are tried anyway.
+
+        `has_opened`: the changed worker takes requests that it may not have taken before.
+        """
         if not self._lines:
             return []
-        tried = [key for key, line in self._lines.items() if line.retry_at <= now or self._is_on(key[0], changed)]
+        ready = self._placer.ready_there(changed)
+        tried = [
+            key
+            for key, line in self._lines.items()
+            if line.retry_at <= now or key[0] in ready or (has_opened and line.is_stuck and self._placer.may_take(changed, *key))
+        ]
         bound: list[Bound] = []
         for key in sorted(tried, key=lambda key: self._urgency(key, now)):
             self._bind_line(self._lines[key], now, bound)
@@ -139,9 +148,9 @@ class Dispatcher:
         self._lines = {key: line for key, line in self._lines.items() if line.tickets}
         return bound
 
-    def next_timer(self) -> float | None:
-        """When `bind` should be called at the latest; None while nobody waits."""
-        return min((line.retry_at for line in self._lines.values()), default=None)
+    def next_timer(self) -> float:
+        """When `bind` should be called at the latest; infinite while nobody waits for time to pass."""
+        return min((line.retry_at for line in self._lines.values()), default=math.inf)
 
     def waiting(self) -> list[Waiter]:
         """Everyone who waits."""
@@ -169,10 +178,12 @@ class Dispatcher:
             state = Waiting(len(line.tickets) - 1, line.waited_s(now), line.weight, is_due=oldest_s >= turn_s)
             result = self._placer.decide_or_wait(request, state, now)
         except NoWorkers:
-            line.retry_at = now + RETRY_S
+            line.retry_at = math.inf
+            line.is_stuck = True
             return None
         except RoostError as refusal:
             return refusal
+        line.is_stuck = False
         if isinstance(result, Patience):
             until_turn_s = turn_s - oldest_s
             line.retry_at = now + max(SOONEST_RETRY_S, min(RETRY_S, result.retry_in_s, until_turn_s))
@@ -190,9 +201,6 @@ class Dispatcher:
         if line is None:
             return Waiting(weight=1.0 + request.priority)
         return Waiting(line.queue.ahead_of(request.priority, now), line.waited_s(now), line.weight + 1 + request.priority)
-
-    def _is_on(self, model: str, changed: Iterable[str]) -> bool:
-        return any(model in self._placer.ready_there(node_id) for node_id in changed)
 
     def _urgency(self, key: _LineKey, now: float) -> tuple[float, float]:
         first = self._lines[key].queue.first(now)

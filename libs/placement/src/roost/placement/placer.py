@@ -121,6 +121,13 @@ class Placer:
         candidate = self._fleet.get(node_id)
         return NOTHING if candidate is None else candidate.ready
 
+    def may_take(self, node_id: str, model: str, excluded: AbstractSet[str]) -> bool:
+        """True if the worker takes requests now and could run one for the model."""
+        entry = self._view.entries.get(node_id)
+        if entry is None or not entry.is_available:
+            return False
+        return node_id not in excluded and self._view.can_load(node_id, model)
+
     def _place(self, request: PlacementRequest, chosen: Candidate | None, now: float) -> Decision:
         if chosen is None:
             raise refusal(self._view, self._fleet, request)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from roost.cluster.errors import InvalidField
 from roost.placement.costs import Costs
 from roost.placement.fleet import Fleet
+from roost.placement.policies.affinity import Affinity
 from roost.placement.policies.consistent_hash import ConsistentHash
 from roost.placement.policies.expected_wait import ExpectedWait
 from roost.placement.policies.least_loaded import LeastLoaded
@@ -30,6 +31,7 @@ POLICIES: Mapping[str, MakePolicy] = MappingProxyType(
     {
         "weighted-score": _costless(WeightedScore),
         "expected-wait": ExpectedWait,
+        "affinity": _costless(Affinity),
         "random": _costless(UniformRandom),
         "round-robin": _costless(RoundRobin),
         "least-loaded": _costless(LeastLoaded),

@@ -8,14 +8,13 @@ believes evictions cheaper than they are; and with views that are older than a l
 
 How it finds the smallest without looking at all workers: those that have the model ready are indexed by their cost at priority 0, so the
 best of them is exact at that priority; at higher ones, where fewer stand ahead, the NEAREST best are compared. Those that load it are all
-looked at, up to MAX_LOADING. Of the others it compares the least loaded, the one with most free memory, and the lightest holders of the
+looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, and the lightest holders of the
 models that are cheapest to put out: LOOKED_AT at most, so the choice among them may cost more than the best there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
@@ -23,6 +22,7 @@ from roost.placement.costs import FIRST_TOKEN_SHARE, Costs
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
 from roost.placement.load_index import LoadIndex, lightest
+from roost.placement.policies.coming import Coming
 from roost.placement.policies.load import load
 from roost.placement.policies.policy import Patience, Waiting
 from roost.placement.request import PlacementRequest
@@ -32,12 +32,12 @@ from roost.placement.rng import Rng
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
 LOOKAHEAD_S = 0.1
 # A load that puts out a model in demand waits until those who wait for it have waited together as long as others are expected to wait
-# because of it: whether to rent or buy skis, where nobody who waits to buy pays more than twice what the best would have paid.
-PATIENCE = 1.0
+# because of it, and as long again, since what was put out will have to wait for its turn as well. It is the question whether to rent or to
+# buy: who buys when the rent paid has reached the price never pays more than twice what the best would have paid.
+PATIENCE = 2.0
 NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
 LOAD_WEIGHT_S = 1e-6
 NEAREST = 4
-MAX_LOADING = 16
 LOOKED_AT = 4  # holders of victims; each costs as much as the rest of a decision
 VICTIM_ORDER_FOR_S = 0.25
 MAX_VICTIMS = 32  # of the order by cost that are worth keeping
@@ -57,7 +57,7 @@ class ExpectedWait:
         self._ready = IndexByModel(fleet, self._key_for)
         self._lightest = IndexByGroup(fleet, load)
         self._roomiest = IndexByGroup(fleet, self._fullness)
-        self._sent: dict[str, list[str]] = {}
+        self._coming = Coming(fleet)
         self._cheapest: tuple[str, ...] = ()
         self._cheapest_as_of = float("-inf")
 
@@ -105,7 +105,7 @@ class ExpectedWait:
         best = self._best_ready(request)
         if best is not None and best[1].queue_s <= 0:
             return best
-        for candidate in self._coming(request):
+        for candidate in self._coming.to(request):
             cost = self._costs.of(candidate, request)
             if best is None or cost.own_s < best[1].own_s:
                 best = (candidate, cost)
@@ -123,20 +123,6 @@ class ExpectedWait:
             return best
         others = _next_lightest(holders, self._rng, request.excluded | {first.node_id}, NEAREST - 1)
         return min([best, *((each, self._costs.of(each, request)) for each in others)], key=_own_s)
-
-    def _coming(self, request: PlacementRequest) -> Iterator[Candidate]:
-        """Those that are loading the model by their reports, and those that were told to and have not reported it."""
-        for candidate in islice(self._fleet.loading_on(request.model).values(), MAX_LOADING):
-            if candidate.node_id not in request.excluded:
-                yield candidate
-        sent = self._sent.get(request.model)
-        if sent is not None:
-            still = {each.node_id: each for each in map(self._fleet.get, sent) if each is not None and _is_on_its_way(each, request.model)}
-            if still:
-                self._sent[request.model] = list(still)
-            else:
-                del self._sent[request.model]
-            yield from islice((each for name, each in still.items() if name not in request.excluded), MAX_LOADING)
 
     def _has_or_loads(self, candidate: Candidate, model: str) -> bool:
         return model in candidate.state.models or model in candidate.reserved.by_model
@@ -194,11 +180,7 @@ class ExpectedWait:
         return None if candidate is None else (candidate, self._costs.of(candidate, request))
 
     def _sending(self, candidate: Candidate, model: str) -> Candidate:
-        """The request goes there: if that begins a load, others join it from now on."""
-        if model not in candidate.state.models:
-            sent = self._sent.setdefault(model, [])
-            if candidate.node_id not in sent:
-                sent.append(candidate.node_id)
+        self._coming.sending(candidate, model)
         return candidate
 
     # --- keys of the indexes: each only grows by a reservation -----------------------------------------
@@ -216,11 +198,6 @@ class ExpectedWait:
 
     def _fullness(self, candidate: Candidate) -> float:
         return -self._costs.free_bytes(candidate)
-
-
-def _is_on_its_way(candidate: Candidate, model: str) -> bool:
-    """A request for the model was sent there, and no report has shown it."""
-    return model in candidate.reserved.by_model and model not in candidate.state.models
 
 
 def _own_s(priced: Priced) -> float:
