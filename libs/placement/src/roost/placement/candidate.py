@@ -59,12 +59,14 @@ class Candidate:
 
     __slots__ = (
         "entry",
+        "free_bytes",
         "group",
         "held_memory",
         "held_up",
         "loading",
         "node_id",
         "outstanding",
+        "plain_wait_s",
         "position",
         "queue_depth",
         "ready",
@@ -96,6 +98,7 @@ class Candidate:
         self.service_time_s: float | None = None
         self.held_up: int | None = None
         self.held_memory: HeldMemory | None = None
+        self.free_bytes: float | None = None
         self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
         self.count_load()
 
@@ -103,6 +106,7 @@ class Candidate:
         """Bring the sums up to date with the report and the reservations."""
         self.queue_depth = self.state.queue_depth + self.reserved.count
         self.outstanding = self.queue_depth + self.state.busy_slots
+        self.plain_wait_s: float | None = None  # by `Estimates`, until a report or a reservation changes it
 
     def __repr__(self) -> str:
         return f"<Candidate {self.state!r} reserved={self.reserved.count}>"

@@ -87,6 +87,15 @@ class Costs:
 
     def free_bytes(self, candidate: Candidate) -> float:
         """Memory that nothing holds and no decision under way will take; infinite where the worker has no bound."""
+        if candidate.free_bytes is None:
+            candidate.free_bytes = self._free_by_report(candidate)
+        free, models = candidate.free_bytes, candidate.state.models
+        for model in candidate.reserved.by_model:
+            if model not in models:
+                free -= self.estimates.size_bytes(candidate, model)
+        return free
+
+    def _free_by_report(self, candidate: Candidate) -> float:
         state = candidate.state
         if not state.memory_capacity_bytes:
             return math.inf
@@ -94,9 +103,6 @@ class Costs:
         for status in state.models.values():
             if not status.size_bytes:  # it waits for memory
                 free -= self.estimates.size_bytes(candidate, status.name)
-        for model in candidate.reserved.by_model:
-            if model not in state.models:
-                free -= self.estimates.size_bytes(candidate, model)
         return free
 
     def victims(self, candidate: Candidate) -> tuple[Victim, ...]:

@@ -78,6 +78,27 @@ class Estimates:
             return Estimate(0.0, 0, None, False)
         return Estimate(self._turns_s(candidate, model, waiting + 1), waiting, None, False)
 
+    def ready_wait_s(self, candidate: Candidate, model: str) -> float:
+        """`of(...).wait_s` at priority 0 where the model is ready: what an index of holders asks for each of them with each report."""
+        if candidate.plain_wait_s is None:
+            candidate.plain_wait_s = self._plain_wait_s(candidate)
+        wait_s = candidate.plain_wait_s
+        if wait_s < 0 or 0 < candidate.state.models[model].max_parallel < candidate.state.slots:
+            return self.of(candidate, PlacementRequest("", model), 0.0).wait_s
+        return wait_s
+
+    def _plain_wait_s(self, candidate: Candidate) -> float:
+        """What a request at priority 0 waits for a slot; -1.0 where that depends on its model."""
+        ahead, free = _ahead_and_free(candidate, 0)
+        turns = ahead + 1 - free
+        if turns <= 0:
+            return 0.0
+        if _held_up(candidate):
+            return -1.0
+        if candidate.service_time_s is None:
+            candidate.service_time_s = _mean_service_s(candidate)
+        return turns * candidate.service_time_s / candidate.state.slots if candidate.service_time_s else -1.0
+
     def _among_its_own(self, candidate: Candidate, request: PlacementRequest, status: ModelStatus, ahead: int, waiting: int) -> Estimate:
         """The estimate where the ready model runs fewer requests at once than there are slots; `waiting` is for a slot alone.
 

@@ -25,7 +25,9 @@ class Coming:
         yield from islice(loading, MAX_LOOKED_AT)
         sent = self._sent.get(request.model)
         if sent is not None:
-            still = [each for each in map(self._fleet.get, sent) if each is not None and _is_on_its_way(each, request.model)]
+            groups = self._fleet.groups_for(request.model)
+            found = (self._fleet.get(name) for name in sent)
+            still = [each for each in found if each is not None and each.group in groups and _is_on_its_way(each, request.model)]
             if still:
                 self._sent[request.model] = [each.node_id for each in still]
             else:

@@ -8,8 +8,8 @@ believes evictions cheaper than they are; and with views that are older than a l
 
 How it finds the smallest without looking at all workers: those that have the model ready are indexed by their cost at priority 0, so the
 best of them is exact at that priority; at higher ones, where fewer stand ahead, the NEAREST best are compared. Those that load it are all
-looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, and the lightest holders of the
-models that are cheapest to put out: LOOKED_AT at most, so the choice among them may cost more than the best there is.
+looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, two drawn by chance, and the lightest
+holders of the models that are cheapest to put out: eight at most, so the choice among them may cost more than the best there is.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from roost.placement.policies.load import load
 from roost.placement.policies.policy import Patience, Waiting
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
+from roost.placement.sampling import draw
 
 # A request is bound to a busy worker if it would wait there no longer than this: two reports at the rate at which they come at most, so
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
@@ -39,6 +40,7 @@ NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
 LOAD_WEIGHT_S = 1e-6
 NEAREST = 4
 LOOKED_AT = 4  # holders of victims; each costs as much as the rest of a decision
+DRAWN = 2  # by chance: where workers differ in ways that no index knows, such as in how fast they load, some of the best come up
 VICTIM_ORDER_FOR_S = 0.25
 MAX_VICTIMS = 32  # of the order by cost that are worth keeping
 
@@ -151,6 +153,7 @@ class ExpectedWait:
             candidate = lightest(index.for_model(request.model), self._rng, request.excluded)
             if candidate is not None:
                 yield candidate
+        yield from draw(self._fleet, request, self._rng, DRAWN)
         groups = self._fleet.groups_for(request.model)
         left = LOOKED_AT
         for victim in self._victims():
@@ -187,12 +190,11 @@ class ExpectedWait:
 
     def _key_for(self, model: str) -> Callable[[Candidate], float]:
         """The cost of one more request at priority 0 where the model is ready; between equals the load decides."""
-        probe = PlacementRequest("", model)
-        wait_of, service_of = self._costs.estimates.of, self._costs.estimates.own_service_s
+        wait_of, service_of = self._costs.estimates.ready_wait_s, self._costs.estimates.own_service_s
 
         def key(candidate: Candidate) -> float:
-            wait_s = wait_of(candidate, probe, 0.0).wait_s
-            return wait_s + FIRST_TOKEN_SHARE * service_of(candidate, model) + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
+            first_token_s = FIRST_TOKEN_SHARE * service_of(candidate, model)
+            return wait_of(candidate, model) + first_token_s + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
 
         return key
 
