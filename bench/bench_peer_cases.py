@@ -82,7 +82,18 @@ async def cluster(policy: str, models: list[str], folder: Path) -> AsyncIterator
     catalogue.write_text("".join(MODEL.format(name=name) for name in models))
     port, base = free_port(), random.randrange(20_000, 30_000)
     command = [str(ROOST), "up", "--workers", str(WORKERS), "--slots", "2", "--memory", "12700MB", "--models", str(catalogue)]
-    command += ["--policy", policy, "--coordinator-port", str(port), "--base-worker-port", str(base), "--base-metrics-port", str(base + 500), "--log-dir", str(folder)]
+    command += [
+        "--policy",
+        policy,
+        "--coordinator-port",
+        str(port),
+        "--base-worker-port",
+        str(base),
+        "--base-metrics-port",
+        str(base + 500),
+        "--log-dir",
+        str(folder),
+    ]
     output = folder / "up.txt"
     with output.open("w") as written:
         process = await asyncio.create_subprocess_exec(*command, stdout=written, stderr=written)
@@ -169,7 +180,9 @@ async def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     asked = parser.parse_args()
-    table = Table(title=f"Real processes, {CLIENTS} closed-loop clients, {WORKERS} workers with 2 slots and room for 2 models, seed {asked.seed}")
+    table = Table(
+        title=f"Real processes, {CLIENTS} closed-loop clients, {WORKERS} workers with 2 slots and room for 2 models, seed {asked.seed}"
+    )
     for column in ("models", "policy", "requests/s", "hits", "p50 s", "p95 s", "p99 s", "worst s", "loads", "Jain", "fewest", "failed"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for models in map(int, asked.models.split(",")):
