@@ -1,4 +1,4 @@
-"""Two hard cases on real processes: more models than memory, and just as many. `python bench/bench_peer_cases.py [--policies a,b] [--json]`.
+"""Two hard cases on real processes: more models than memory, and just as many. `python bench/bench_peer_cases.py [--json]`.
 
 `roost up` with 4 workers, each with 2 slots and memory for 2 simulated models that load in 0.5 s and answer in 20 ms; 32 clients in a
 closed loop in this process, which ask for models by Zipf's law (0.9) and measure by their own clock. Hits are the scheduler's count, in
@@ -82,18 +82,8 @@ async def cluster(policy: str, models: list[str], folder: Path) -> AsyncIterator
     catalogue.write_text("".join(MODEL.format(name=name) for name in models))
     port, base = free_port(), random.randrange(20_000, 30_000)
     command = [str(ROOST), "up", "--workers", str(WORKERS), "--slots", "2", "--memory", "12700MB", "--models", str(catalogue)]
-    command += [
-        "--policy",
-        policy,
-        "--coordinator-port",
-        str(port),
-        "--base-worker-port",
-        str(base),
-        "--base-metrics-port",
-        str(base + 500),
-        "--log-dir",
-        str(folder),
-    ]
+    command += ["--policy", policy, "--coordinator-port", str(port), "--base-worker-port", str(base)]
+    command += ["--base-metrics-port", str(base + 500), "--log-dir", str(folder)]
     output = folder / "up.txt"
     with output.open("w") as written:
         process = await asyncio.create_subprocess_exec(*command, stdout=written, stderr=written)
@@ -176,13 +166,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description="Closed-loop clients on a cluster of real processes.")
     parser.add_argument("--policies", default=",".join(POLICIES), help="names, with commas")
     parser.add_argument("--models", default="8,12", help="how many models; the cluster holds 8")
-    parser.add_argument("--duration", type=float, default=20.0, help="seconds that are measured of each")
+    parser.add_argument("--duration", type=float, default=30.0, help="seconds that are measured of each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     asked = parser.parse_args()
-    table = Table(
-        title=f"Real processes, {CLIENTS} closed-loop clients, {WORKERS} workers with 2 slots and room for 2 models, seed {asked.seed}"
-    )
+    table = Table(title=f"{CLIENTS} closed-loop clients, {WORKERS} worker processes with 2 slots and room for 2 models, seed {asked.seed}")
     for column in ("models", "policy", "requests/s", "hits", "p50 s", "p95 s", "p99 s", "worst s", "loads", "Jain", "fewest", "failed"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for models in map(int, asked.models.split(",")):

@@ -144,9 +144,10 @@ def test_many_absent_models_load_where_there_is_room_and_nothing_is_refused() ->
 
 def test_a_full_desk_refuses() -> None:
     desk = Desk(holding("w", "llama-7b", slots=1), capacity=3)
+    while len(desk.dispatcher) < 3:
+        desk.ask("r")
     with pytest.raises(NoCapacity):
-        for number in range(10):
-            desk.ask(f"r{number}")
+        desk.ask("r")
     assert len(desk.dispatcher) == 3
 
 

@@ -129,7 +129,7 @@ class Dispatcher:
         return True
 
     def bind(self, now: float, changed: str = "", *, has_opened: bool = False) -> list[Bound]:
-        """Binds everyone for whom there is room now: the `changed` worker may have some, and the lines whose time has come are tried anyway.
+        """Binds everyone for whom there is room now: the `changed` worker may have some, and lines whose time has come are tried anyway.
 
         `has_opened`: the changed worker takes requests that it may not have taken before.
         """

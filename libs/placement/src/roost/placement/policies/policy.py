@@ -34,7 +34,7 @@ class Waiting(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """It is better to wait: `retry_in_s` is when that may have changed, if no report comes before; `cost` is what binding now would cost."""
+    """It is better to wait: `retry_in_s` is when that may have changed if no report comes before; `cost` is what binding now would cost."""
 
     retry_in_s: float
     cost: Cost
