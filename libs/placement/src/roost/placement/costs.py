@@ -7,6 +7,7 @@ A worker puts out models that nobody uses before models in use, and the cheapest
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from roost.placement.candidate import Candidate
@@ -66,24 +67,30 @@ class Costs:
         if short <= 0 or not size:
             return NO_ROOM_NEEDED
         memory_s = eviction_s = 0.0
-        late: list[Victim] = []
-        reserved = candidate.reserved.by_model
-        for victim in self.victims(candidate):
-            if victim.model in reserved and not victim.is_held:
-                late.append(victim)
-                continue
+        for victim in self._leaving(candidate):
             short -= victim.size_bytes
             eviction_s += victim.cost_s
             memory_s = max(memory_s, victim.leaves_in_s)
             if short <= 0:
-                return Room(memory_s, eviction_s)
-        for victim in late:
-            short -= victim.size_bytes
-            eviction_s += victim.cost_s
-            memory_s = max(memory_s, self.estimates.own_service_s(candidate, victim.model))
-            if short <= 0:
                 break
         return Room(memory_s, eviction_s)
+
+    def _leaving(self, candidate: Candidate) -> Iterator[Victim]:
+        """Its victims by the last report, with those last for which requests are on their way; then what it was told to load since."""
+        reserved = candidate.reserved.by_model
+        awaited: list[Victim] = []
+        for victim in self.victims(candidate):
+            if victim.model in reserved and not victim.is_held:
+                awaited.append(victim)
+            else:
+                yield victim
+        for victim in awaited:
+            yield victim._replace(leaves_in_s=self.estimates.own_service_s(candidate, victim.model))
+        for model in reserved:
+            if model not in candidate.state.models:
+                load_s = self.estimates.whole_load_s(candidate, model)
+                size, cost_s = self.estimates.size_bytes(candidate, model), self.absence_s(candidate, model)
+                yield Victim(True, 0.0, model, size, cost_s, (1.0 + RESIDENCY_LOADS) * load_s)
 
     def free_bytes(self, candidate: Candidate) -> float:
         """Memory that nothing holds and no decision under way will take; infinite where the worker has no bound."""
@@ -126,10 +133,13 @@ class Costs:
         found: list[Victim] = []
         for status in candidate.state.models.values():
             size, model = status.size_bytes, status.name
-            if status.is_pinned or not size or not status.is_ready:
+            if status.is_pinned or not size:
                 continue
             cost_s = self.absence_s(candidate, model)
-            leaves_in_s = max(0.0, self.stays_until(candidate, model) - self.now)
+            if status.is_ready:
+                leaves_in_s = max(0.0, self.stays_until(candidate, model) - self.now)
+            else:
+                leaves_in_s = status.ready_in_s + RESIDENCY_LOADS * self.estimates.whole_load_s(candidate, model)
             is_held = leaves_in_s > 0
             if status.in_flight or status.queued:
                 is_held = True

@@ -175,7 +175,7 @@ class Dispatcher:
         try:
             if request.deadline_s:
                 request = replace(request, deadline_s=max(1e-6, request.deadline_s - (now - waiter.since)))
-            state = Waiting(len(line.tickets) - 1, line.waited_s(now), line.weight, is_due=oldest_s >= turn_s)
+            state = Waiting(0, line.waited_s(now), line.weight, is_due=oldest_s >= turn_s)
             result = self._placer.decide_or_wait(request, state, now)
         except NoWorkers:
             line.retry_at = math.inf

@@ -8,8 +8,9 @@ believes evictions cheaper than they are; and with views that are older than a l
 
 How it finds the smallest without looking at all workers: those that have the model ready are indexed by their cost at priority 0, so the
 best of them is exact at that priority; at higher ones, where fewer stand ahead, the NEAREST best are compared. Those that load it are all
-looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, two drawn by chance, and the lightest
-holders of the models that are cheapest to put out: eight at most, so the choice among them may cost more than the best there is.
+looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, one drawn by chance, and the lightest
+holders of the models that are cheapest to put out: six at most, so the choice among them may cost more than the best there is. Of up to ALL_LOOKED_AT
+workers all are compared.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ from roost.placement.sampling import draw
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
 LOOKAHEAD_S = 0.1
 # A load that puts out a model in demand waits until those who wait for it have waited together as long as others are expected to wait
-# because of it, and as long again, since what was put out will have to wait for its turn as well. It is the question whether to rent or to
-# buy: who buys when the rent paid has reached the price never pays more than twice what the best would have paid.
-PATIENCE = 2.0
+# because of it. It is the question whether to rent or to buy: who buys when the rent paid has reached the price never pays more than twice
+# what the best would have paid.
+PATIENCE = 1.0
 NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
 LOAD_WEIGHT_S = 1e-6
 NEAREST = 4
-LOOKED_AT = 4  # holders of victims; each costs as much as the rest of a decision
-DRAWN = 2  # by chance: where workers differ in ways that no index knows, such as in how fast they load, some of the best come up
+ALL_LOOKED_AT = 8  # workers: of so few each is looked at
+LOOKED_AT = 3  # holders of victims; each costs as much as the rest of a decision
+DRAWN = 1  # by chance: where workers differ in ways that no index knows, such as in how fast they load, some of the best come up
 VICTIM_ORDER_FOR_S = 0.25
 MAX_VICTIMS = 32  # of the order by cost that are worth keeping
 
@@ -140,15 +142,21 @@ class ExpectedWait:
         """The cheapest of those that neither have the model nor are loading it, as far as they are looked at."""
         model = request.model
         best: Priced | None = None
+        seen: list[Candidate] = []
         for candidate in self._worth_a_look(request):
-            if self._has_or_loads(candidate, model):
+            if candidate in seen or self._has_or_loads(candidate, model):
                 continue
+            seen.append(candidate)
             cost = self._costs.of(candidate, request)
             if best is None or cost.total_s < best[1].total_s:
                 best = (candidate, cost)
         return best
 
     def _worth_a_look(self, request: PlacementRequest) -> Iterator[Candidate]:
+        if len(self._fleet) <= ALL_LOOKED_AT:
+            members = (each for group in self._fleet.groups_for(request.model) for each in group.members)
+            yield from (each for each in members if each.node_id not in request.excluded)
+            return
         for index in (self._lightest, self._roomiest):
             candidate = lightest(index.for_model(request.model), self._rng, request.excluded)
             if candidate is not None:
