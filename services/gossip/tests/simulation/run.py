@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from roost.gossip.codec import BytesCodec, ObjectCodec
 from roost.gossip.keyring import Keyring
-from roost.gossip.protocol.config import StateParameters, SwimParameters
+from roost.gossip.protocol.config import Address, StateParameters, SwimParameters
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Packet, StreamMessage
 from roost.gossip.protocol.wire import Codec
@@ -33,6 +33,7 @@ D = TypeVar("D")
 DEFAULT_TICKS = 60
 CALM_LIMIT_S = 240.0  # a lone accuser's suspicion, a pruned row, a round of seeds: all have passed by then
 CALM_STEP_S = 4.0
+SEEDS = ("n0", "n1")
 KEY = b"a key of the simulation: 32 byte"
 
 SWIM = SwimParameters(
@@ -133,6 +134,13 @@ class Chaos(Generic[D]):
             for host in cluster.hosts.values():
                 if host.node is None:
                     self._boot(host)
+        seeds = [cluster.hosts[name] for name in SEEDS]
+        if not any(seed.node for seed in seeds):
+            self._boot(seeds[0])  # who came while no seed was there is known to nobody, and has nobody to ask
+        for host in cluster.running():
+            if host.node is not None and not host.node.members.reachable_count:
+                host.node.join(self._seeds(), host.clock(cluster.now))  # names of seeds are looked up again: some have moved
+                cluster.settle(host)
         start = cluster.now
         while problems := disagreements(cluster):
             if cluster.now - start >= self._calm_limit_s:
@@ -141,8 +149,10 @@ class Chaos(Generic[D]):
         return cluster.now - start
 
     def _boot(self, host: Host[D], epoch: int | None = None) -> None:
-        seeds = [h.address for h in self._cluster.hosts.values() if h.name in {"n0", "n1"}]
-        self._cluster.boot(host, seeds=seeds, epoch=epoch)
+        self._cluster.boot(host, seeds=self._seeds(), epoch=epoch)
+
+    def _seeds(self) -> list[Address]:
+        return [self._cluster.hosts[name].address for name in SEEDS if name in self._cluster.hosts]
 
     # --- one tick ---
 
