@@ -121,7 +121,7 @@ def test_alerts_are_evaluated_without_errors(gossip_stack: Stack) -> None:
 
 def test_all_sidecars_at_once_can_be_started_anew(gossip_stack: Stack) -> None:
     gossip_stack.compose("restart", *SIDECARS)
-    eventually(lambda: everywhere_live(gossip_stack), deadline_s=90, what="one cluster again")
+    eventually(lambda: everywhere_live(gossip_stack), deadline_s=30, what="one cluster again")
     assert generate(gossip_stack, MODEL).completion_tokens == 16
 
 
