@@ -227,6 +227,9 @@ class Cluster(Generic[D]):
         self.at(self.now + delay, arrive)
 
     def _carry_stream(self, host: Host[D], node: Node[D], request: int, target: Address, data: D, timeout_s: float) -> None:
+        named = self.hosts.get(target[0])
+        if named is not None:
+            target = named.address  # a seed's name is looked up at each attempt
         deadline = self.now + timeout_s
         is_over = False
 
