@@ -48,11 +48,8 @@ async def test_a_machine_that_dies_is_suspect_in_three_seconds_then_dead_and_bac
 async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Path) -> None:
     async with cluster(tmp_path, 2) as made:
         await made.workers["worker-2"].kill()
-        async with asyncio.timeout(START_S), RoostClient(made.grpc["worker-1"]) as client:
-            async with contextlib.aclosing(client.watch(0.05)) as states:
-                async for state in states:
-                    if any(w.state.node_id == "worker-2" and w.liveness is Liveness.SUSPECT for w in state.workers):
-                        break
+        await sees(made, "worker-1", "worker-2", Liveness.SUSPECT)
+        async with RoostClient(made.grpc["worker-1"]) as client:
             assert (await client.schedule("sim-a")).worker_id == "worker-1"
         await made.start_worker("worker-2")
         await made.await_live("worker-1", "worker-2")
@@ -62,6 +59,24 @@ async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Pat
         await made.start("worker-2", port=made.port["worker-2"], grpc_port=made.grpc["worker-2"].rpartition(":")[2])
         await made.await_live("worker-1", "worker-2")
         assert made.workers["worker-2"].process.returncode is None
+
+
+async def sees(made: Cluster, asked: str, worker_id: str, wanted: Liveness) -> None:
+    async with asyncio.timeout(START_S), RoostClient(made.grpc[asked]) as client, contextlib.aclosing(client.watch(0.05)) as states:
+        async for state in states:
+            if any(worker.state.node_id == worker_id and worker.liveness is wanted for worker in state.workers):
+                return
+
+
+async def test_a_paused_worker_gets_no_new_work_until_it_goes_on(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as made:
+        made.workers["worker-2"].process.send_signal(signal.SIGSTOP)
+        await sees(made, "worker-1", "worker-2", Liveness.SUSPECT)
+        async with RoostClient(made.grpc["worker-1"]) as client:
+            assert {(await client.schedule("sim-a")).worker_id for _ in range(5)} == {"worker-1"}
+        await sees(made, "worker-1", "worker-2", Liveness.DEAD)
+        made.workers["worker-2"].process.send_signal(signal.SIGCONT)
+        await sees(made, "worker-1", "worker-2", Liveness.LIVE)
 
 
 async def test_a_paused_sidecar_comes_back_by_itself_and_accuses_nobody(tmp_path: Path) -> None:
