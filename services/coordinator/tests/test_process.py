@@ -121,5 +121,5 @@ def test_the_target_list_of_clients_is_no_setting(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(BadSettings, match=r"policy .*'best' is not one of weighted-score, random"):
+    with pytest.raises(BadSettings, match=r"policy .*'best' is not one of weighted-score, expected-wait"):
         parse_settings(CoordinatorSettings, {"policy": "best"})

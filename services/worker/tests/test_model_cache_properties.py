@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, NoCapacity
 from roost.worker.model_cache import ModelCache
 from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.victims import CostAware, LeastRecentlyUsed, VictimOrder
 
 BUDGET = 100
 SIZES = {"tiny": 10, "small": 30, "half": 50, "large": 70, "whole": 100, "remote": 0}
@@ -20,9 +21,13 @@ names = st.sampled_from(sorted(SIZES))
 class CacheWorld(RuleBasedStateMachine):
     """Plays the shell: loads and closes end when hypothesis says so, and holders come and go."""
 
+    @staticmethod
+    def victims() -> VictimOrder:
+        return LeastRecentlyUsed()
+
     def __init__(self) -> None:
         super().__init__()
-        self.cache = ModelCache(BUDGET)
+        self.cache = ModelCache(BUDGET, victims=self.victims())
         self.leases: list[Lease] = []
         self.loading: list[Residency] = []
         self.closing: list[Residency] = []
@@ -144,5 +149,15 @@ class CacheWorld(RuleBasedStateMachine):
         assert not list(self.cache.waiting)
 
 
+class CostAwareCacheWorld(CacheWorld):
+    """The same, whatever leaves first."""
+
+    @staticmethod
+    def victims() -> VictimOrder:
+        return CostAware(lambda name: 1.0 + SIZES[name])
+
+
+TestCostAwareCacheWorld = CostAwareCacheWorld.TestCase
+TestCostAwareCacheWorld.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestCacheWorld = CacheWorld.TestCase
 TestCacheWorld.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

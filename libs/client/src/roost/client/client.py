@@ -32,6 +32,7 @@ from roost.v1.scheduler_pb2_grpc import SchedulerStub
 
 WATCH_CALL_S = 300.0  # one watching call lives this long and is followed by the next
 MAX_ATTEMPTS = 4
+LONGEST_QUEUEING_S = 30.0  # a scheduler lets nobody wait longer
 
 
 class RoostClient:
@@ -98,7 +99,11 @@ class RoostClient:
             excluded=frozenset(excluded),
             may_queue=allow_queueing,
         )
-        wire = await self._caller.call(lambda channel: SchedulerStub(channel).Schedule, request_to_wire(request), timeout_s=self._timeout_s)
+        wire = await self._caller.call(
+            lambda channel: SchedulerStub(channel).Schedule,
+            request_to_wire(request),
+            timeout_s=self._timeout_s + (LONGEST_QUEUEING_S if allow_queueing else 0.0),
+        )
         return decision_from_wire(wire)
 
     async def generate(self, model: str, prompt: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[Event, None]:
@@ -115,7 +120,12 @@ class RoostClient:
 
         async def schedule(excluded: frozenset[str]) -> Decision:
             return await self.schedule(
-                model, priority=request.priority, request_id=request.request_id, excluded=excluded, max_tokens=request.max_tokens
+                model,
+                priority=request.priority,
+                request_id=request.request_id,
+                excluded=excluded,
+                max_tokens=request.max_tokens,
+                allow_queueing=options.get("allow_queueing", True) and not excluded,  # nobody waits for a worker that refused
             )
 
         async with aclosing(GenerationRun(schedule, self._worker_channels, attempts, deadline).events(request)) as events:

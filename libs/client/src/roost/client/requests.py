@@ -16,7 +16,8 @@ MAX_UINT32 = 2**32 - 1
 class GenerateOptions(TypedDict, total=False):
     """Everything optional about a generation. 0 (for `seed`: None) leaves the choice to the worker.
 
-    `max_attempts` counts the workers asked (4 by default); `timeout_s` bounds the whole, waits and attempts included.
+    `max_attempts` counts the workers asked (4 by default); `timeout_s` bounds the whole, waits and attempts included. `allow_queueing`
+    (True by default): the request may wait in the scheduler, up to 30 s at a time, where that is better than any worker now.
     """
 
     max_tokens: int
@@ -29,6 +30,7 @@ class GenerateOptions(TypedDict, total=False):
     request_id: str
     max_attempts: int
     timeout_s: float | None
+    allow_queueing: bool
 
 
 def generate_request(model: str, prompt: str, request_id: str, options: GenerateOptions) -> worker_pb2.GenerateRequest:

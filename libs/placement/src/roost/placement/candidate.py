@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from roost.cluster.view import WorkerEntry
 from roost.cluster.worker_entry import room_bytes
-from roost.placement.memory import HeldMemory
+from roost.placement.memory import HeldMemory, Victim
 from roost.placement.reservations import Tally
 
 
@@ -59,18 +59,23 @@ class Candidate:
 
     __slots__ = (
         "entry",
+        "free_bytes",
         "group",
         "held_memory",
         "held_up",
+        "loading",
         "node_id",
         "outstanding",
+        "plain_wait_s",
         "position",
         "queue_depth",
         "ready",
+        "ready_since",
         "reserved",
         "room_bytes",
         "service_time_s",
         "state",
+        "victims",
     )
 
     group: Group
@@ -79,6 +84,8 @@ class Candidate:
         self.node_id = entry.state.node_id
         self.reserved = reserved
         self.ready: AbstractSet[str] = frozenset()
+        self.loading: AbstractSet[str] = frozenset()
+        self.ready_since: dict[str, float] = {}  # of models that were seen to become ready, the decider's time
         self.position = 0
         self.room_bytes = room_bytes(entry.state)
         self.renew(entry)
@@ -91,12 +98,15 @@ class Candidate:
         self.service_time_s: float | None = None
         self.held_up: int | None = None
         self.held_memory: HeldMemory | None = None
+        self.free_bytes: float | None = None
+        self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
         self.count_load()
 
     def count_load(self) -> None:
         """Bring the sums up to date with the report and the reservations."""
         self.queue_depth = self.state.queue_depth + self.reserved.count
         self.outstanding = self.queue_depth + self.state.busy_slots
+        self.plain_wait_s: float | None = None  # by `Estimates`, until a report or a reservation changes it
 
     def __repr__(self) -> str:
         return f"<Candidate {self.state!r} reserved={self.reserved.count}>"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_state import CatalogueModel, ModelStatus
 from roost.placement.candidate import Candidate
+from roost.placement.demand import Demand
 from roost.placement.memory import held_memory
 from roost.placement.request import PlacementRequest
 
@@ -31,19 +32,24 @@ MAX_LEARNED_MODELS = 10_000  # names for which measurements of any worker are ke
 
 
 class Estimate(NamedTuple):
-    """`wait_s` until the request starts, with `ahead` others waiting for a slot before it. `load_s` is None if the model is ready."""
+    """`wait_s` until the request starts, with `ahead` others waiting for a slot before it. `load_s` is None if the model is ready.
+
+    `memory_s` is the part of `load_s` that the load waits for memory.
+    """
 
     wait_s: float
     ahead: int
     load_s: float | None
     is_loading: bool
+    memory_s: float = 0.0
 
 
 class Estimates:
-    """State: the last measurement of each model that any worker reported, for workers that have none of their own."""
+    """State: the last measurement of each model that any worker reported, for workers that have none of their own; and the demand."""
 
     def __init__(self, view: ClusterView) -> None:
         self._view = view
+        self.demand = Demand()
         self._service_time_s: dict[str, float] = {}
         self._load_time_s: dict[str, float] = {}
 
@@ -72,6 +78,27 @@ class Estimates:
             return Estimate(0.0, 0, None, False)
         return Estimate(self._turns_s(candidate, model, waiting + 1), waiting, None, False)
 
+    def ready_wait_s(self, candidate: Candidate, model: str) -> float:
+        """`of(...).wait_s` at priority 0 where the model is ready: what an index of holders asks for each of them with each report."""
+        if candidate.plain_wait_s is None:
+            candidate.plain_wait_s = self._plain_wait_s(candidate)
+        wait_s = candidate.plain_wait_s
+        if wait_s < 0 or 0 < candidate.state.models[model].max_parallel < candidate.state.slots:
+            return self.of(candidate, PlacementRequest("", model), 0.0).wait_s
+        return wait_s
+
+    def _plain_wait_s(self, candidate: Candidate) -> float:
+        """What a request at priority 0 waits for a slot; -1.0 where that depends on its model."""
+        ahead, free = _ahead_and_free(candidate, 0)
+        turns = ahead + 1 - free
+        if turns <= 0:
+            return 0.0
+        if _held_up(candidate):
+            return -1.0
+        if candidate.service_time_s is None:
+            candidate.service_time_s = _mean_service_s(candidate)
+        return turns * candidate.service_time_s / candidate.state.slots if candidate.service_time_s else -1.0
+
     def _among_its_own(self, candidate: Candidate, request: PlacementRequest, status: ModelStatus, ahead: int, waiting: int) -> Estimate:
         """The estimate where the ready model runs fewer requests at once than there are slots; `waiting` is for a slot alone.
 
@@ -91,8 +118,8 @@ class Estimates:
         """The estimate where the model is not ready."""
         status = candidate.state.models.get(model)
         load_s = self._load_s(candidate, model, status, now)
-        if status is None:
-            load_s += self._memory_s(candidate, model, now)
+        memory_s = self._memory_s(candidate, model, now) if status is None else 0.0
+        load_s += memory_s
         places = candidate.state.slots
         if status is not None and status.max_parallel:
             places = min(places, status.max_parallel)
@@ -101,7 +128,13 @@ class Estimates:
             self._turns_s(candidate, model, ahead + 1 - free),
             load_s + self._turns_s(candidate, model, min(same_load, ahead) + 1 - places, places),
         )
-        return Estimate(wait_s, max(0, ahead - free), load_s, is_loading=status is not None)
+        return Estimate(wait_s, max(0, ahead - free), load_s, status is not None, memory_s)
+
+    def own_service_s(self, candidate: Candidate, model: str) -> float:
+        """How long a request of this model holds a slot there: measured there, by any worker, or the default."""
+        timing = candidate.state.timings.get(model)
+        measured_s = 0.0 if timing is None else timing.service_time_s
+        return measured_s or self._service_time_s.get(model, DEFAULT_SERVICE_TIME_S)
 
     def _turns_s(self, candidate: Candidate, model: str, turns: int, places: int = 0) -> float:
         """Seconds until slots, or so many places, were freed that many times."""
@@ -117,9 +150,9 @@ class Estimates:
         """Seconds until the model would be ready there, once it has memory."""
         if status is not None and status.ready_in_s:
             return max(0.0, status.ready_in_s - candidate.entry.age_s(now))
-        return self._whole_load_s(candidate, model)
+        return self.whole_load_s(candidate, model)
 
-    def _whole_load_s(self, candidate: Candidate, model: str) -> float:
+    def whole_load_s(self, candidate: Candidate, model: str) -> float:
         """What a load takes: measured there, measured by any worker, expected by the catalogue, or by its size."""
         timing = candidate.state.timings.get(model)
         if timing is not None and timing.load_time_s:
@@ -127,33 +160,31 @@ class Estimates:
         measured_s = self._load_time_s.get(model)
         return self._unmeasured_load_s(candidate, model) if measured_s is None else measured_s
 
+    def usual_load_s(self, model: str) -> float:
+        """As `whole_load_s`, of no worker in particular."""
+        measured_s = self._load_time_s.get(model)
+        return _stated_load_s(self._view.model(model)) if measured_s is None else measured_s
+
     def _unmeasured_load_s(self, candidate: Candidate, model: str) -> float:
-        """As the worker expects, else by size. A catalogue's size of 0 says that it is served elsewhere and there is nothing to load."""
-        known = self._known(candidate, model)
-        if known is None or (known.size_bytes == 0 and not known.engine):
-            return DEFAULT_LOAD_TIME_S
-        if known.load_time_s:
-            return known.load_time_s
-        if known.engine == "llamacpp":
-            return LLAMACPP_START_S + known.size_bytes / LLAMACPP_LOAD_BANDWIDTH
-        return known.size_bytes / DEFAULT_LOAD_BANDWIDTH
+        return _stated_load_s(self._known(candidate, model))
 
     def _memory_s(self, candidate: Candidate, model: str, now: float) -> float:
         """Seconds until the worker has memory for a model that is not there."""
-        size_bytes = self._size_bytes(candidate, model)
+        size_bytes = self.size_bytes(candidate, model)
         if not size_bytes or not candidate.state.memory_capacity_bytes:
             return 0.0
         if candidate.held_memory is None:
             candidate.held_memory = held_memory(
                 candidate.state,
-                size_of=lambda name: self._size_bytes(candidate, name),
-                load_s=lambda status: status.ready_in_s or self._whole_load_s(candidate, status.name),
+                size_of=lambda name: self.size_bytes(candidate, name),
+                load_s=lambda status: status.ready_in_s or self.whole_load_s(candidate, status.name),
                 service_s=self._service_s(candidate, model),
             )
         seconds = candidate.held_memory.seconds_until(size_bytes)
         return max(0.0, seconds - candidate.entry.age_s(now)) if seconds else 0.0
 
-    def _size_bytes(self, candidate: Candidate, model: str) -> int:
+    def size_bytes(self, candidate: Candidate, model: str) -> int:
+        """What the model would take there, 0 if nobody knows."""
         known = self._known(candidate, model)
         return 0 if known is None else known.size_bytes
 
@@ -161,6 +192,17 @@ class Estimates:
         """The worker's own catalogue entry, else anybody's."""
         catalogue = candidate.entry.catalogue
         return (None if catalogue is None else catalogue.models.get(model)) or self._view.model(model)
+
+
+def _stated_load_s(known: CatalogueModel | None) -> float:
+    """As the worker expects, else by size. A catalogue's size of 0 says that it is served elsewhere and there is nothing to load."""
+    if known is None or (known.size_bytes == 0 and not known.engine):
+        return DEFAULT_LOAD_TIME_S
+    if known.load_time_s:
+        return known.load_time_s
+    if known.engine == "llamacpp":
+        return LLAMACPP_START_S + known.size_bytes / LLAMACPP_LOAD_BANDWIDTH
+    return known.size_bytes / DEFAULT_LOAD_BANDWIDTH
 
 
 def _ahead_and_free(candidate: Candidate, priority: int) -> tuple[int, int]:

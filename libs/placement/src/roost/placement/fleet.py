@@ -9,6 +9,7 @@ by `FleetFollower` and are told when a candidate may have become lighter, but no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from roost.cluster.known_models import SharedCatalogue
@@ -50,6 +51,7 @@ class Fleet:
         self._groups_by_model: dict[str, list[Group]] = {}
         self._open_groups: list[Group] = []
         self._ready_on: dict[str, dict[str, Candidate]] = {}
+        self._loading_on: dict[str, dict[str, Candidate]] = {}
         self._followers: list[FleetFollower] = []
 
     # --- what policies ask ------------------------------------------------------------------------
@@ -84,6 +86,14 @@ class Fleet:
         """The candidates that have the model ready, by node_id."""
         return self._ready_on.get(model, {})
 
+    def loading_on(self, model: str) -> Mapping[str, Candidate]:
+        """The candidates that are loading the model, by node_id."""
+        return self._loading_on.get(model, {})
+
+    def ready_models(self) -> Iterable[str]:
+        """Every model that a candidate has ready."""
+        return self._ready_on.keys()
+
     def draining(self) -> Mapping[str, WorkerEntry]:
         """Live workers that take nothing new."""
         return self._draining
@@ -113,6 +123,7 @@ class Fleet:
         """One more reservation was made for it: what `recount` would find. Followers are not told of heavier candidates."""
         candidate.queue_depth += 1
         candidate.outstanding += 1
+        candidate.plain_wait_s = None
         candidate.group.outstanding += 1
 
     def recount(self, node_id: str) -> None:
@@ -132,11 +143,13 @@ class Fleet:
         self._group_of(candidate).add(candidate)
         for follower in self._followers:
             follower.joined(candidate)
-        self._set_ready(candidate)
+        self._set_ready(candidate, is_new=True)
 
     def _leave(self, candidate: Candidate) -> None:
         for model in candidate.ready:
             self._lose(candidate, model)
+        for model in candidate.loading:
+            _unlist(self._loading_on, model, candidate)
         for follower in self._followers:
             follower.left(candidate)
         del self._candidates[candidate.node_id]
@@ -150,36 +163,49 @@ class Fleet:
         room = room_bytes(entry.state)
         if self._changes_group(candidate, entry, room):
             self._leave(candidate)
-            self._join(Candidate(entry, candidate.reserved))
+            moved = Candidate(entry, candidate.reserved)
+            moved.ready_since = candidate.ready_since
+            self._join(moved)
             return
         before = candidate.outstanding
         candidate.room_bytes = room
         candidate.renew(entry)
         candidate.group.outstanding += candidate.outstanding - before
-        self._set_ready(candidate)
+        self._set_ready(candidate, is_new=False)
         for follower in self._followers:
             follower.lighter(candidate)
 
-    def _set_ready(self, candidate: Candidate) -> None:
-        ready = {name for name, status in candidate.state.models.items() if status.phase is Phase.READY}
+    def _set_ready(self, candidate: Candidate, *, is_new: bool) -> None:
+        """`is_new`: nobody saw when its models became ready."""
+        models = candidate.state.models
+        ready = {name for name, status in models.items() if status.phase is Phase.READY}
         before = candidate.ready
+        if len(ready) != len(models) or candidate.loading:
+            self._set_loading(candidate, models.keys() - ready)
         if ready == before:
             return
         candidate.ready = ready
         for model in before - ready:
+            candidate.ready_since.pop(model, None)
             self._lose(candidate, model)
         for model in ready - before:
+            if not is_new:
+                candidate.ready_since[model] = candidate.entry.received_at
             self._ready_on.setdefault(model, {})[candidate.node_id] = candidate
             for follower in self._followers:
                 follower.gained(candidate, model)
 
+    def _set_loading(self, candidate: Candidate, loading: AbstractSet[str]) -> None:
+        for model in candidate.loading - loading:
+            _unlist(self._loading_on, model, candidate)
+        for model in loading - candidate.loading:
+            self._loading_on.setdefault(model, {})[candidate.node_id] = candidate
+        candidate.loading = loading
+
     def _lose(self, candidate: Candidate, model: str) -> None:
         for follower in self._followers:
             follower.lost(candidate, model)
-        holders = self._ready_on[model]
-        del holders[candidate.node_id]
-        if not holders:
-            del self._ready_on[model]
+        _unlist(self._ready_on, model, candidate)
 
     # --- groups -----------------------------------------------------------------------------------
 
@@ -228,6 +254,13 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet {len(self._candidates)} candidates in {len(self._groups)} groups, {len(self._draining)} draining>"
+
+
+def _unlist(table: dict[str, dict[str, Candidate]], model: str, candidate: Candidate) -> None:
+    holders = table[model]
+    del holders[candidate.node_id]
+    if not holders:
+        del table[model]
 
 
 def _fitting(catalogue: SharedCatalogue, room: int) -> frozenset[str]:

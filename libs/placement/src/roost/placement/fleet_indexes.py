@@ -45,10 +45,13 @@ class IndexByGroup:
 
 
 class IndexByModel:
-    """The candidates that have a model ready, filed in the model's index. Invariant: exactly `Fleet.ready_on`."""
+    """The candidates that have a model ready, filed in the model's index. Invariant: exactly `Fleet.ready_on`.
 
-    def __init__(self, fleet: Fleet, key_of: Callable[[Candidate], float]) -> None:
-        self._key_of = key_of
+    `key_for` a model gives the function that its index files by.
+    """
+
+    def __init__(self, fleet: Fleet, key_for: Callable[[str], Callable[[Candidate], float]]) -> None:
+        self._key_for = key_for
         self._indexes: dict[str, LoadIndex] = {}
         fleet.follow(self)
 
@@ -69,7 +72,7 @@ class IndexByModel:
     def gained(self, candidate: Candidate, model: str) -> None:
         index = self._indexes.get(model)
         if index is None:
-            index = self._indexes[model] = LoadIndex(self._key_of)
+            index = self._indexes[model] = LoadIndex(self._key_for(model))
         index.add(candidate)
 
     def lost(self, candidate: Candidate, model: str) -> None:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from roost.cluster.worker_state import ModelStatus, WorkerState
+
+
+class Victim(NamedTuple):
+    """A model that a worker could put out, in the order in which it would."""
+
+    is_held: bool  # in use, or so young that it stays
+    cost_per_byte: float
+    model: str
+    size_bytes: int
+    cost_s: float
+    leaves_in_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,18 @@ outcomes to `settle`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from roost.cluster.errors import DeadlineImpossible
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_entry import is_later_life
 from roost.cluster.worker_state import DecisionOutcome
 from roost.placement.candidate import Candidate
+from roost.placement.costs import Costs
 from roost.placement.decision import Action, Decision
 from roost.placement.estimates import Estimates
 from roost.placement.fleet import Fleet
-from roost.placement.policies.policy import Policy
+from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
 from roost.placement.reasons import reason
 from roost.placement.refusals import refusal
 from roost.placement.registry import policy_factory
@@ -27,6 +29,7 @@ from roost.placement.rng import Rng
 from roost.placement.statistics import PlacementStatistics
 from roost.placement.two_choices import TwoChoices
 
+NOTHING: frozenset[str] = frozenset()
 _SERVE = Action.SERVE  # an enum's member is looked up in Python each time it is named
 _COLD_START = Action.COLD_START
 
@@ -55,7 +58,8 @@ class Placer:
         self._reservations = Reservations(bound_s=reservation_bound_s)
         self._estimates = Estimates(view)
         self._fleet = Fleet(view, self._reservations.tally)
-        chosen = make_policy(self._fleet, rng)
+        self._costs = Costs(self._fleet, self._estimates)
+        chosen = make_policy(self._fleet, rng, self._costs)
         self._policy: Policy = TwoChoices(chosen, rng) if is_view_shared else chosen
         self.policy = policy
         self.statistics = PlacementStatistics()
@@ -70,14 +74,61 @@ class Placer:
         """Of these, the ones for one worker."""
         return self._reservations.count(node_id)
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether the policy lets requests wait here rather than for one worker."""
+        return isinstance(self._policy, PatientPolicy)
+
     def decide(self, request: PlacementRequest, now: float) -> Decision:
         """Choose a worker and reserve a place there.
 
         Raises UnknownModel, NoWorkers, ModelTooLarge, and DeadlineImpossible if the chosen worker would start it too late.
         """
+        self.asked(request, now)
+        return self._place(request, self._policy.choose(request), now)
+
+    def asked(self, request: PlacementRequest, now: float) -> None:
+        """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
         self.advance(now)
         self._view.check_known(request.model)
-        chosen = self._policy.choose(request)
+        self._estimates.demand.arrived(request.model, now)
+
+    def decide_or_wait(self, request: PlacementRequest, waiting: Waiting, now: float) -> Decision | Patience:
+        """As `decide`, or that it is better to wait for another choice. The request was counted by `asked` before.
+
+        Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
+        """
+        self.advance(now)
+        if not isinstance(self._policy, PatientPolicy):
+            return self._place(request, self._policy.choose(request), now)
+        chosen = self._policy.choose_or_wait(request, waiting)
+        if not isinstance(chosen, Patience):
+            return self._place(request, chosen, now)
+        if 0 < request.deadline_s < chosen.retry_in_s + chosen.cost.own_s:
+            return self._place(request, self._policy.choose(request), now)
+        return chosen
+
+    def load_s(self, model: str) -> float:
+        """What a load of the model is expected to take on a worker that never loaded it."""
+        return self._estimates.usual_load_s(model)
+
+    def holders(self, model: str) -> int:
+        """How many workers that may get new work have the model ready."""
+        return len(self._fleet.ready_on(model))
+
+    def ready_there(self, node_id: str) -> AbstractSet[str]:
+        """The models that a worker has ready, if it may get new work."""
+        candidate = self._fleet.get(node_id)
+        return NOTHING if candidate is None else candidate.ready
+
+    def may_take(self, node_id: str, model: str, excluded: AbstractSet[str]) -> bool:
+        """True if the worker takes requests now and could run one for the model."""
+        entry = self._view.entries.get(node_id)
+        if entry is None or not entry.is_available:
+            return False
+        return node_id not in excluded and self._view.can_load(node_id, model)
+
+    def _place(self, request: PlacementRequest, chosen: Candidate | None, now: float) -> Decision:
         if chosen is None:
             raise refusal(self._view, self._fleet, request)
         estimate = self._estimates.of(chosen, request, now)
@@ -117,6 +168,7 @@ class Placer:
 
     def advance(self, now: float) -> None:
         """Drop the reservations that have reached the bound. `decide` and `settle` do so themselves."""
+        self._costs.now = now
         for node_id in self._reservations.expire(now):
             self._fleet.recount(node_id)
 

@@ -79,6 +79,12 @@ class PriorityQueue(Generic[T]):
                 return self._take(number)
         return None
 
+    def first(self, now: float) -> tuple[Ticket, T] | None:
+        """The best item and its ticket; it stays."""
+        self._promote(now)
+        number = self._top[0] if self._top else self._aging[0][1] if self._aging else None
+        return None if number is None else (Ticket(number), self._waiting[number].item)
+
     def remove(self, ticket: Ticket) -> bool:
         """Take an item out. False if it is not waiting any more."""
         if ticket.number not in self._waiting:

@@ -50,6 +50,12 @@ class PlacementStatistics:
         if len(provisional) > self._recent_decisions:
             provisional.popitem(last=False)
 
+    def waited_for_load(self, decision_id: str) -> None:
+        """A decision to serve was made for a request that had waited here until its model was loaded: it is a join, whatever it finds."""
+        if self._provisional.pop(decision_id, None) is not None:
+            self._count(_HIT, -1)
+            self.joins += 1
+
     def settled(self, outcome: DecisionOutcome) -> None:
         """Correct a decision by what its request found. Decisions of others, and outcomes told twice, change nothing."""
         expected = self._provisional.pop(outcome.decision_id, None)

@@ -15,7 +15,7 @@ from roost.cluster.worker_state import WorkerState
 from roost.placement.decision import Decision
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
-from roost.service.scheduler.plane import Mark, mark_of, may_take
+from roost.service.scheduler.plane import Mark, mark_of
 
 
 class Change(enum.Enum):
@@ -84,7 +84,7 @@ class Central:
 
     def may_take(self, worker_id: str, request: PlacementRequest) -> bool:
         """True if `worker_id` takes requests now and could run this one."""
-        return may_take(self.view, worker_id, request)
+        return self.placer.may_take(worker_id, request.model, request.excluded)
 
     @property
     def mark(self) -> Mark:

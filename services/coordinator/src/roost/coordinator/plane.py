@@ -47,6 +47,8 @@ class CentralPlane(SchedulingPlane):
             self._log.info(reported.change.value, worker_id=state.node_id, epoch=state.epoch, address=state.address)
         if reported.has_opened:
             self.admit_to(state.node_id)
+        elif reported.is_accepted:
+            self.heard_of(state.node_id)
         if reported.is_accepted:
             self.changes.announce()
         return reported

@@ -34,6 +34,7 @@ from roost.worker.settings import WorkerSettings
 from roost.worker.slots import Slots
 from roost.worker.tasks import task_scope
 from roost.worker.timings import LearnedTimes
+from roost.worker.victims import CostAware, LeastRecentlyUsed
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name
 GOODBYE_S = 3.0  # for the last reports and the peers' ends of the streams
@@ -93,7 +94,12 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
 
 def build_runtime(settings: WorkerSettings, catalogue: Catalogue, engines: Mapping[str, Engine], metrics: WorkerMetrics) -> Runtime:
     """The work itself, which knows neither wire nor coordinator."""
-    cache = ModelCache(settings.memory_budget_bytes)
+
+    def load_s(name: str) -> float:
+        return host.expected_load_s(catalogue.get(name))
+
+    victims = CostAware(load_s) if settings.eviction == "cost-aware" else LeastRecentlyUsed()
+    cache = ModelCache(settings.memory_budget_bytes, victims=victims)
     host = ModelHost(cache, engines, LearnedTimes(), metrics, clock=time.monotonic, load_timeout_s=settings.load_timeout_s)
     slots = Slots(settings.slots, queue_capacity=settings.queue_capacity, aging_s=settings.aging_s)
     return Runtime(settings.name, catalogue, host, slots, metrics, clock=time.monotonic)

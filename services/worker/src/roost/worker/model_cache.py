@@ -8,7 +8,7 @@ name), and the leases that hold them. Invariants, whatever the order of calls:
 - one name has at most one load under way or waiting: everyone else joins it;
 - every lease is released by its holder, or refused, and never forgotten.
 
-Nothing starves. When the head of the line cannot have its memory from idle models, the least recently used models that are in use retire:
+Nothing starves. When the head of the line cannot have its memory from idle models, the first victims among models that are in use retire:
 they serve the requests they had when they retired and take no others, so those are at most (queue capacity + slots). The load in place
 n of the line (from 0) therefore has its memory after at most n + 1 such rounds, each no longer than one load plus the time of the
 requests which already held the retiring models. Later arrivals for a retiring model join the end of the same line.
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from roost.cluster.errors import ModelInUse, ModelTooLarge, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
 from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.victims import LeastRecentlyUsed, VictimOrder
 
 MAX_WAITING_LOADS = 256  # distinct models that wait for memory; with more, the worker is the wrong one to ask
 PINNED_RETRY_S = 5.0  # pins go when an operator lets them; asking more often does not help
@@ -46,12 +47,13 @@ class Unloaded:
 
 
 class ModelCache:
-    """Byte-budgeted, least recently used first out, single-flight. Times are any monotonic clock's seconds."""
+    """Byte-budgeted, single-flight; `victims` orders who goes first. Times are any monotonic clock's seconds."""
 
-    def __init__(self, budget_bytes: int, *, max_waiting_loads: int = MAX_WAITING_LOADS) -> None:
+    def __init__(self, budget_bytes: int, *, max_waiting_loads: int = MAX_WAITING_LOADS, victims: VictimOrder | None = None) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._max_waiting_loads = max_waiting_loads
+        self._order: VictimOrder = victims or LeastRecentlyUsed()
         self._resident: dict[str, Residency] = {}
         self._waiting: dict[str, Residency] = {}  # in order of arrival
         self._keys = itertools.count(1)
@@ -86,6 +88,7 @@ class ModelCache:
     def acquire(self, name: str, size_bytes: int, now: float) -> Acquired:
         """A lease on the model, which is loaded if nobody has asked for it yet. Raises ModelTooLarge, NoCapacity."""
         result = self.find(name)
+        self._order.used(name, now)
         if result is CacheResult.COLD_START:
             self._check_room(name, size_bytes)
             self._waiting[name] = Residency(key=next(self._keys), name=name, size_bytes=size_bytes)
@@ -185,7 +188,7 @@ class ModelCache:
         while self._waiting:
             head = next(iter(self._waiting.values()))
             if not self._advance(head, effects, now):
-                retiring = self._make_room(head, effects)
+                retiring = self._make_room(head, effects, now)
                 break
         for residency in self._resident.values():
             if residency.is_retiring and residency.name not in retiring and residency.name not in self._waiting:
@@ -213,12 +216,12 @@ class ModelCache:
         effects.append(self._start(head, now))
         return True
 
-    def _make_room(self, head: Residency, effects: list[Effect]) -> set[str]:
-        """Evicts idle models and retires used ones, least recently used first, until the head will fit. Returns who retires."""
+    def _make_room(self, head: Residency, effects: list[Effect], now: float) -> set[str]:
+        """Evicts idle models and retires used ones, in the order of victims, until the head will fit. Returns who retires."""
         closing = sum(residency.size_bytes for residency in self._resident.values() if residency.stage is Stage.CLOSING)
         missing = head.size_bytes - (self.budget_bytes - self.used_bytes) - closing
         retiring: set[str] = set()
-        for victim in self._victims():
+        for victim in self._victims(now):
             if missing <= 0:
                 break
             missing -= victim.size_bytes
@@ -229,8 +232,8 @@ class ModelCache:
                 effects.append(self._close(victim, is_eviction=True))
         return retiring
 
-    def _victims(self) -> list[Residency]:
-        """Idle ones first, then used ones that are ready, those that retire already before the others. Least recently used first."""
+    def _victims(self, now: float) -> list[Residency]:
+        """Idle ones first, then used ones that are ready, those that retire already before the others. Among equals the order decides."""
         candidates = [
             residency
             for residency in self._resident.values()
@@ -238,7 +241,8 @@ class ModelCache:
             and not residency.is_pinned
             and (residency.stage is Stage.READY or (residency.stage is Stage.LOADING and not residency.is_in_use))
         ]
-        return sorted(candidates, key=lambda residency: (residency.is_in_use, not residency.is_retiring, residency.last_use))
+        rank = self._order.rank
+        return sorted(candidates, key=lambda residency: (residency.is_in_use, not residency.is_retiring, rank(residency, now)))
 
     # --- moving ---------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -50,6 +51,10 @@ class WorkerSettings(ServiceSettings):
         ge=0,
         le=MAX_SIZE_BYTES,
         description='bytes for models, as a number or like "300MB" or "2GiB"; 0 for 60% of what this machine or container has',
+    )
+    eviction: Literal["lru", "cost-aware"] = Field(
+        "lru",
+        description="which idle model leaves memory first: the least recently used, or the one whose absence is expected to cost least",
     )
     slots: int = Field(4, ge=1, le=4096, description="requests that run at once")
     queue_capacity: int = Field(

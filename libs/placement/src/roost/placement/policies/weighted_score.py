@@ -37,7 +37,7 @@ class WeightedScore:
 
     def __init__(self, fleet: Fleet, rng: Rng) -> None:
         self._rng = rng
-        self._holders = IndexByModel(fleet, _with_model)
+        self._holders = IndexByModel(fleet, lambda _model: _with_model)
         self._everyone = IndexByGroup(fleet, _without_model)
 
     def choose(self, request: PlacementRequest) -> Candidate | None:

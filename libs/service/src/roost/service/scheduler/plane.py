@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from roost.cluster.errors import NoWorkers, RoostError, ServerStopping
+from roost.cluster.errors import RoostError, ServerStopping
 from roost.cluster.view import ClusterView
 from roost.placement.decision import Decision
+from roost.placement.dispatcher import Dispatcher
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
 from roost.service.scheduler.metrics import DecisionMetrics
@@ -42,14 +43,6 @@ def mark_of(view: ClusterView, placer: Placer) -> Mark:
     return (view.version, placer.reservations, counts.total_requests, counts.hits, counts.cold_starts, counts.joins)
 
 
-def may_take(view: ClusterView, worker_id: str, request: PlacementRequest) -> bool:
-    """True if `worker_id` takes requests now and could run this one."""
-    entry = view.entries.get(worker_id)
-    if entry is None or not entry.is_available:
-        return False
-    return worker_id not in request.excluded and view.can_load(worker_id, request.model)
-
-
 class SchedulingPlane:
     """Must be used from one event loop. `name` says in refusals who is stopping."""
 
@@ -57,7 +50,8 @@ class SchedulingPlane:
         self.changes = Changes()
         self._knowledge = knowledge
         self._name = name
-        self._waiting = WaitingRoom()
+        self._dispatcher = Dispatcher(knowledge.placer)
+        self._waiting = WaitingRoom(self._dispatcher, self._bind)
         self._clock = clock
         self._decisions = metrics
 
@@ -81,25 +75,25 @@ class SchedulingPlane:
         return mark_of(self.view, self.placer)
 
     def place_now(self, request: PlacementRequest) -> Decision | None:
-        """The decision, or None if no worker can take the request and it may wait: then `place_later`.
+        """The decision, or None if the request had better wait for a worker and may: then `place_later`.
 
         Raises UnknownModel, ModelTooLarge, DeadlineImpossible, and NoWorkers if it may not wait.
         """
+        started = self._clock()
+        self._knowledge.refresh(started)
         try:
-            return self._decide(request)
-        except NoWorkers as refusal:
-            if request.may_queue:
-                return None
-            self._decisions.refused(refusal)
-            raise
+            decision = self._dispatcher.place(request, started)
         except RoostError as refusal:
             self._decisions.refused(refusal)
             raise
+        if decision is not None:
+            self._decided(decision, started)
+        return decision
 
     async def place_later(self, request: PlacementRequest) -> Decision:
         """Waits for a worker. Raises NoWorkers (none in time), NoCapacity (too many wait), ServerStopping, and what a decision raises."""
         try:
-            return await self._waiting.wait(request, self._clock())
+            return await self._waiting.answer(self._waiting.enter(request, self._clock()))
         except RoostError as refusal:
             self._decisions.refused(refusal)
             raise
@@ -108,13 +102,9 @@ class SchedulingPlane:
         """`place_now`, else `place_later`."""
         return self.place_now(request) or await self.place_later(request)
 
-    def _decide(self, request: PlacementRequest) -> Decision:
-        started = self._clock()
-        self._knowledge.refresh(started)
-        decision = self._knowledge.placer.decide(request, started)
+    def _decided(self, decision: Decision, started: float) -> None:
         self._decisions.decided(decision, self._clock() - started)
         self.changes.announce()
-        return decision
 
     @property
     def has_waiting(self) -> bool:
@@ -123,9 +113,24 @@ class SchedulingPlane:
 
     def admit_to(self, worker_id: str) -> None:
         """The worker takes requests now that it may not have taken before: those that wait for one like it are decided."""
-        if self._waiting:
-            view = self._knowledge.view
-            self._waiting.admit(lambda request: may_take(view, worker_id, request), self._decide, self._clock())
+        self._bind(worker_id, has_opened=True)
+
+    def heard_of(self, worker_id: str) -> None:
+        """The worker reported: it may have room for those who wait for it."""
+        self._bind(worker_id)
+
+    def _bind(self, worker_id: str = "", *, has_opened: bool = False) -> None:
+        if not self._waiting:
+            return
+        started = self._clock()
+        self._knowledge.refresh(started)
+        bound = self._dispatcher.bind(started, worker_id, has_opened=has_opened)
+        self._waiting.tell(bound)
+        for _, result in bound:
+            if isinstance(result, Decision):
+                self._decided(result, started)
+                started = self._clock()
+        self._waiting.set_timer(self._clock())
 
     async def changed_since(self, mark: Mark) -> None:
         """Returns when a watcher would see something that is not in the state of that mark."""
@@ -133,7 +138,7 @@ class SchedulingPlane:
 
     def stop(self) -> None:
         """Refuses whoever waits for a worker."""
-        self._waiting.refuse_all(ServerStopping(self._name), self._clock())
+        self._waiting.refuse_all(ServerStopping(self._name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._knowledge!r} {self._waiting!r} {self.changes!r}>"

@@ -1,0 +1,146 @@
+"""What each worker would cost a request, and what making room there would cost others.
+
+State: the time of the decision under way, and for each candidate what it could put out, worked out again after a report or VICTIMS_FOR_S.
+A worker puts out models that nobody uses before models in use, and the cheapest of them first, as its own cache does (`worth_of_bytes`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from roost.placement.candidate import Candidate
+from roost.placement.cost import Cost
+from roost.placement.demand import cost_of_absence_s
+from roost.placement.estimates import Estimate, Estimates
+from roost.placement.fleet import Fleet
+from roost.placement.memory import Victim
+from roost.placement.request import PlacementRequest
+
+VICTIMS_FOR_S = 0.5  # a rate that fades over 30 s changes by less than 2 % meanwhile
+# The first token comes after the prompt is read: 0.1 s of a request of 2.0 s (llm-d inference simulator, profile "small-l40s").
+FIRST_TOKEN_SHARE = 0.05
+# A model that was loaded stays for this many of its loads: those it was loaded for are served meanwhile, and a place that loads half of
+# its time is still no worse than one that serves what nobody asks for.
+RESIDENCY_LOADS = 0.5
+# Copies that are busy for a larger share of their slots would let requests wait if one of them left.
+SPARE_SHARE = 0.8
+
+
+class Room(NamedTuple):
+    """Seconds until there is memory for a load, and seconds that others are expected to wait because of what leaves."""
+
+    memory_s: float
+    eviction_s: float
+
+
+NO_ROOM_NEEDED = Room(0.0, 0.0)
+
+
+class Costs:
+    """Mutable, one owner (the placer), which sets `now` before each decision."""
+
+    def __init__(self, fleet: Fleet, estimates: Estimates) -> None:
+        self.estimates = estimates
+        self.demand = estimates.demand
+        self.now = 0.0
+        self._fleet = fleet
+
+    def of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None = None) -> Cost:
+        """What the request would cost there, if it went there now."""
+        estimate = estimate or self.estimates.of(candidate, request, self.now)
+        first_token_s = FIRST_TOKEN_SHARE * self.estimates.own_service_s(candidate, request.model)
+        if estimate.load_s is None:
+            return Cost(estimate.wait_s, first_token_s=first_token_s)
+        queue_s = max(0.0, estimate.wait_s - estimate.load_s)
+        if estimate.is_loading or candidate.reserved.by_model.get(request.model):
+            return Cost(queue_s, estimate.load_s, first_token_s=first_token_s)
+        room = self.room(candidate, request.model)
+        memory_s = max(estimate.memory_s, room.memory_s)
+        return Cost(queue_s, estimate.load_s - estimate.memory_s, memory_s, room.eviction_s, first_token_s)
+
+    def room(self, candidate: Candidate, model: str) -> Room:
+        """What has to happen on the worker before it can load a model that is not there."""
+        size = self.estimates.size_bytes(candidate, model)
+        short = size - self.free_bytes(candidate)
+        if short <= 0 or not size:
+            return NO_ROOM_NEEDED
+        memory_s = eviction_s = 0.0
+        late: list[Victim] = []
+        reserved = candidate.reserved.by_model
+        for victim in self.victims(candidate):
+            if victim.model in reserved and not victim.is_held:
+                late.append(victim)
+                continue
+            short -= victim.size_bytes
+            eviction_s += victim.cost_s
+            memory_s = max(memory_s, victim.leaves_in_s)
+            if short <= 0:
+                return Room(memory_s, eviction_s)
+        for victim in late:
+            short -= victim.size_bytes
+            eviction_s += victim.cost_s
+            memory_s = max(memory_s, self.estimates.own_service_s(candidate, victim.model))
+            if short <= 0:
+                break
+        return Room(memory_s, eviction_s)
+
+    def free_bytes(self, candidate: Candidate) -> float:
+        """Memory that nothing holds and no decision under way will take; infinite where the worker has no bound."""
+        if candidate.free_bytes is None:
+            candidate.free_bytes = self._free_by_report(candidate)
+        free, models = candidate.free_bytes, candidate.state.models
+        for model in candidate.reserved.by_model:
+            if model not in models:
+                free -= self.estimates.size_bytes(candidate, model)
+        return free
+
+    def _free_by_report(self, candidate: Candidate) -> float:
+        state = candidate.state
+        if not state.memory_capacity_bytes:
+            return math.inf
+        free = state.memory_capacity_bytes - state.memory_used_bytes
+        for status in state.models.values():
+            if not status.size_bytes:  # it waits for memory
+                free -= self.estimates.size_bytes(candidate, status.name)
+        return free
+
+    def victims(self, candidate: Candidate) -> tuple[Victim, ...]:
+        """What the worker could put out, first to go first."""
+        if candidate.victims is None or not 0 <= self.now - candidate.victims[0] <= VICTIMS_FOR_S:
+            candidate.victims = (self.now, tuple(sorted(self._victims(candidate))))
+        return candidate.victims[1]
+
+    def absence_s(self, candidate: Candidate, model: str) -> float:
+        """Seconds that others are expected to wait if the model leaves the worker."""
+        rate = self.demand.rate(model, self.now)
+        copies = len(self._fleet.ready_on(model))
+        if copies > 1:
+            busy_workers = rate * self.estimates.own_service_s(candidate, model) / candidate.state.slots
+            if copies - 1 >= busy_workers / SPARE_SHARE:
+                return 0.0
+            rate /= copies
+        return cost_of_absence_s(rate, self.estimates.whole_load_s(candidate, model))
+
+    def _victims(self, candidate: Candidate) -> list[Victim]:
+        found: list[Victim] = []
+        for status in candidate.state.models.values():
+            size, model = status.size_bytes, status.name
+            if status.is_pinned or not size or not status.is_ready:
+                continue
+            cost_s = self.absence_s(candidate, model)
+            leaves_in_s = max(0.0, self.stays_until(candidate, model) - self.now)
+            is_held = leaves_in_s > 0
+            if status.in_flight or status.queued:
+                is_held = True
+                leaves_in_s = max(leaves_in_s, self.estimates.own_service_s(candidate, model))
+            found.append(Victim(is_held, cost_s / size, model, size, cost_s, leaves_in_s))
+        return found
+
+    def stays_until(self, candidate: Candidate, model: str) -> float:
+        """A model that was loaded is not put out before then; minus infinity where nobody saw it become ready."""
+        since = candidate.ready_since.get(model)
+        return -math.inf if since is None else since + RESIDENCY_LOADS * self.estimates.whole_load_s(candidate, model)
+
+    def __repr__(self) -> str:
+        return f"<Costs at {self.now:.3f} s, {self.demand!r}>"

@@ -1,0 +1,216 @@
+"""The smallest expected time to the first token over all workers, with what others are expected to lose by it counted in.
+
+Prefers a worker that has the model ready until waiting there costs more than a copy: then another worker loads it, the one where load,
+memory and the models that must leave cost least. A load under way is joined, and not doubled until its queue would outlast another load.
+Model affinity comes of what was measured: service and load times are those of the worker and the model. Behaves badly where nothing was
+measured and nothing is stated, for then it believes its defaults; where several deciders each see part of the demand, for each then
+believes evictions cheaper than they are; and with views that are older than a load takes, for then it counts on models that have gone.
+
+How it finds the smallest without looking at all workers: those that have the model ready are indexed by their cost at priority 0, so the
+best of them is exact at that priority; at higher ones, where fewer stand ahead, the NEAREST best are compared. Those that load it are all
+looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, two drawn by chance, and the lightest
+holders of the models that are cheapest to put out: eight at most, so the choice among them may cost more than the best there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from roost.placement.candidate import Candidate
+from roost.placement.cost import Cost
+from roost.placement.costs import FIRST_TOKEN_SHARE, Costs
+from roost.placement.fleet import Fleet
+from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
+from roost.placement.load_index import LoadIndex, lightest
+from roost.placement.policies.coming import Coming
+from roost.placement.policies.load import load
+from roost.placement.policies.policy import Patience, Waiting
+from roost.placement.request import PlacementRequest
+from roost.placement.rng import Rng
+from roost.placement.sampling import draw
+
+# A request is bound to a busy worker if it would wait there no longer than this: two reports at the rate at which they come at most, so
+# that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
+LOOKAHEAD_S = 0.1
+# A load that puts out a model in demand waits until those who wait for it have waited together as long as others are expected to wait
+# because of it, and as long again, since what was put out will have to wait for its turn as well. It is the question whether to rent or to
+# buy: who buys when the rent paid has reached the price never pays more than twice what the best would have paid.
+PATIENCE = 2.0
+NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
+LOAD_WEIGHT_S = 1e-6
+NEAREST = 4
+LOOKED_AT = 4  # holders of victims; each costs as much as the rest of a decision
+DRAWN = 2  # by chance: where workers differ in ways that no index knows, such as in how fast they load, some of the best come up
+VICTIM_ORDER_FOR_S = 0.25
+MAX_VICTIMS = 32  # of the order by cost that are worth keeping
+
+Priced = tuple[Candidate, Cost]
+
+
+class ExpectedWait:
+    """State: the indexes, the loads that were decided and not seen yet, and the models that are cheapest to put out."""
+
+    because = "is expected to start it soonest"
+
+    def __init__(self, fleet: Fleet, rng: Rng, costs: Costs) -> None:
+        self._fleet = fleet
+        self._rng = rng
+        self._costs = costs
+        self._ready = IndexByModel(fleet, self._key_for)
+        self._lightest = IndexByGroup(fleet, load)
+        self._roomiest = IndexByGroup(fleet, self._fullness)
+        self._coming = Coming(fleet)
+        self._cheapest: tuple[str, ...] = ()
+        self._cheapest_as_of = float("-inf")
+
+    def choose(self, request: PlacementRequest) -> Candidate | None:
+        priced = self.best(request)
+        return None if priced is None else self._sending(priced[0], request.model)
+
+    def choose_or_wait(self, request: PlacementRequest, waiting: Waiting) -> Candidate | Patience | None:
+        """The choice, or why and how long it is better to wait for another one; None if no worker can take the request."""
+        priced = self.best(request, waiting.backlog)
+        if priced is None:
+            return None
+        candidate, cost = priced
+        patience = None if waiting.is_due else self._patience(request, waiting, cost, self._has_or_loads(candidate, request.model))
+        return patience or self._sending(candidate, request.model)
+
+    def _patience(self, request: PlacementRequest, waiting: Waiting, cost: Cost, is_there: bool) -> Patience | None:  # noqa: FBT001
+        if is_there:
+            return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
+        if cost.memory_s > LOOKAHEAD_S:
+            return Patience(cost.memory_s - LOOKAHEAD_S, cost)
+        loses_s = PATIENCE * cost.eviction_s
+        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or self._fleet.ready_on(request.model):
+            return None
+        return Patience((loses_s - waiting.waited_s) / max(1.0, waiting.weight), cost)
+
+    def best(self, request: PlacementRequest, backlog: int = 0) -> Priced | None:
+        """The choice and its cost. `backlog` others wait in the decider for the model's holders to have room, before this one."""
+        holder = self.best_holder(request)
+        if holder is None:
+            return self.best_without(request) or self._anyone(request)
+        queued_s = holder[1].own_s + (backlog and self._backlog_s(holder[0], request, backlog))
+        # A load costs at least what it takes: nothing is looked for that cannot be cheaper.
+        if queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
+            return holder
+        copy = self.best_without(request)
+        if copy is not None and copy[1].total_s + holder[1].load_s < queued_s:
+            return copy
+        return holder
+
+    # --- those that have it, or will ----------------------------------------------------------------
+
+    def best_holder(self, request: PlacementRequest) -> Priced | None:
+        """The best of those that have the model ready or are loading it."""
+        best = self._best_ready(request)
+        if best is not None and best[1].queue_s <= 0:
+            return best
+        for candidate in self._coming.to(request):
+            cost = self._costs.of(candidate, request)
+            if best is None or cost.own_s < best[1].own_s:
+                best = (candidate, cost)
+        return best
+
+    def _best_ready(self, request: PlacementRequest) -> Priced | None:
+        holders = self._ready.get(request.model)
+        if holders is None:
+            return None
+        first = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
+        if first is None:
+            return None
+        best = (first, self._costs.of(first, request))
+        if request.priority == 0 or best[1].queue_s <= 0:
+            return best
+        others = _next_lightest(holders, self._rng, request.excluded | {first.node_id}, NEAREST - 1)
+        return min([best, *((each, self._costs.of(each, request)) for each in others)], key=_own_s)
+
+    def _has_or_loads(self, candidate: Candidate, model: str) -> bool:
+        return model in candidate.state.models or model in candidate.reserved.by_model
+
+    def _backlog_s(self, holder: Candidate, request: PlacementRequest, backlog: int) -> float:
+        model = request.model
+        places = holder.state.slots * max(1, len(self._fleet.ready_on(model)) + len(self._fleet.loading_on(model)))
+        return backlog * self._costs.estimates.own_service_s(holder, model) / places
+
+    # --- those that would have to load it -------------------------------------------------------------
+
+    def best_without(self, request: PlacementRequest) -> Priced | None:
+        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at."""
+        model = request.model
+        best: Priced | None = None
+        for candidate in self._worth_a_look(request):
+            if self._has_or_loads(candidate, model):
+                continue
+            cost = self._costs.of(candidate, request)
+            if best is None or cost.total_s < best[1].total_s:
+                best = (candidate, cost)
+        return best
+
+    def _worth_a_look(self, request: PlacementRequest) -> Iterator[Candidate]:
+        for index in (self._lightest, self._roomiest):
+            candidate = lightest(index.for_model(request.model), self._rng, request.excluded)
+            if candidate is not None:
+                yield candidate
+        yield from draw(self._fleet, request, self._rng, DRAWN)
+        groups = self._fleet.groups_for(request.model)
+        left = LOOKED_AT
+        for victim in self._victims():
+            holders = self._ready.get(victim)
+            candidate = None if holders is None or victim == request.model else holders.lightest(self._rng)
+            if candidate is None or candidate.group not in groups or candidate.node_id in request.excluded:
+                continue
+            yield candidate
+            left -= 1
+            if left == 0:
+                return
+
+    def _victims(self) -> tuple[str, ...]:
+        """The models that are cheapest to put out somewhere, cheapest first."""
+        now = self._costs.now
+        if not 0 <= now - self._cheapest_as_of <= VICTIM_ORDER_FOR_S:
+            self._cheapest_as_of = now
+            self._cheapest = tuple(sorted(self._fleet.ready_models(), key=self._absence_s)[:MAX_VICTIMS])
+        return self._cheapest
+
+    def _absence_s(self, model: str) -> float:
+        holders = self._fleet.ready_on(model)
+        return self._costs.absence_s(next(iter(holders.values())), model)
+
+    def _anyone(self, request: PlacementRequest) -> Priced | None:
+        candidate = lightest(self._lightest.for_model(request.model), self._rng, request.excluded)
+        return None if candidate is None else (candidate, self._costs.of(candidate, request))
+
+    def _sending(self, candidate: Candidate, model: str) -> Candidate:
+        self._coming.sending(candidate, model)
+        return candidate
+
+    # --- keys of the indexes: each only grows by a reservation -----------------------------------------
+
+    def _key_for(self, model: str) -> Callable[[Candidate], float]:
+        """The cost of one more request at priority 0 where the model is ready; between equals the load decides."""
+        wait_of, service_of = self._costs.estimates.ready_wait_s, self._costs.estimates.own_service_s
+
+        def key(candidate: Candidate) -> float:
+            first_token_s = FIRST_TOKEN_SHARE * service_of(candidate, model)
+            return wait_of(candidate, model) + first_token_s + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
+
+        return key
+
+    def _fullness(self, candidate: Candidate) -> float:
+        return -self._costs.free_bytes(candidate)
+
+
+def _own_s(priced: Priced) -> float:
+    return priced[1].own_s
+
+
+def _next_lightest(index: LoadIndex, rng: Rng, excluded: frozenset[str], count: int) -> list[Candidate]:
+    found: list[Candidate] = []
+    while len(found) < count:
+        candidate = lightest((index,), rng, excluded | {each.node_id for each in found})
+        if candidate is None:
+            break
+        found.append(candidate)
+    return found
