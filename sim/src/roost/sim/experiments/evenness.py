@@ -38,8 +38,7 @@ def run(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress) ->
 
 LIMITS = (
     "The workers are alike and the load is steady; unlike workers and a flash crowd are not in this experiment.",
-    "A worker without the popular models is rightly idle: evenness is not the aim of placement by residency, and a policy that loads "
-    "every model everywhere would score better here and worse in experiment 1.",
+    "A worker without the popular models is rightly idle: a policy that loads every model everywhere scores better here and worse in 1.",
 )
 
 

@@ -41,7 +41,9 @@ SCENARIOS = (
 )
 
 
-def run(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress, *, planes: Sequence[str] = (CENTRAL, GOSSIP, HYBRID)) -> Outcome:
+def run(
+    carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress, *, planes: Sequence[str] = (CENTRAL, GOSSIP, HYBRID)
+) -> Outcome:
     """`planes`: those that the carrier can run."""
     scenarios = tuple(scenario for scenario in SCENARIOS if scenario.plane in planes)
     found: dict[str, list[RunRecord]] = {scenario.name: [] for scenario in scenarios}
@@ -160,6 +162,8 @@ def _figure(scenarios: Sequence[Scenario], found: dict[str, list[RunRecord]]) ->
         "By second of arrival, all seeds together.",
         (
             Chart("Requests served in the end", "arrival, seconds of the run", "share", tuple(served), marks=marks),
-            Chart("Time to first token of those", "arrival, seconds of the run", "median, seconds", tuple(waits), y_scale="log", marks=marks),
+            Chart(
+                "Time to first token of those", "arrival, seconds of the run", "median, seconds", tuple(waits), y_scale="log", marks=marks
+            ),
         ),
     )

@@ -11,7 +11,7 @@ import itertools
 import random
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,14 +168,12 @@ class Clients:
             seen.result = FAILED
         sojourn_s = self._clock() - sent_at
         wait_s = max(0.0, seen.ttft_s - seen.prefill_s) if seen.result in _RESULTS.values() else 0.0
-        self.records.append(
-            RequestRecord(
-                number, ask.arrival_s, ask.model, seen.worker, seen.action, seen.result or FAILED, wait_s, seen.ttft_s, sojourn_s,
-                seen.attempts, seen.queue_s, seen.load_s,
-            )  # fmt: skip
-        )
+        at_worker = (seen.attempts, seen.queue_s, seen.load_s)
+        result = seen.result or FAILED
+        waits = (wait_s, seen.ttft_s, sojourn_s)
+        self.records.append(RequestRecord(number, ask.arrival_s, ask.model, seen.worker, seen.action, result, *waits, *at_worker))
 
-    def _events(self, client: RoostClient, ask: Ask, prompt: str) -> AsyncIterator[Scheduled | Accepted | Token | Completed]:
+    def _events(self, client: RoostClient, ask: Ask, prompt: str) -> AsyncGenerator[Scheduled | Accepted | Token | Completed, None]:
         return client.generate(ask.model, prompt, max_tokens=ask.output_tokens, timeout_s=REQUEST_BOUND_S)
 
     @staticmethod
@@ -214,7 +212,14 @@ async def run_live(plan: Plan, *, on_progress: Callable[[str], None] = lambda _:
                 await asyncio.gather(*beside, return_exceptions=True)
     kept = tuple(sample for sample in samples if sample.at_s <= plan.setup.duration_s)
     return RunRecord(
-        plan.plane, plan.setup.policy, plan.seed, plan.setup.duration_s, plan.setup.worker_names, tuple(senders.records), kept, tuple(events)
+        plan.plane,
+        plan.setup.policy,
+        plan.seed,
+        plan.setup.duration_s,
+        plan.setup.worker_names,
+        tuple(senders.records),
+        kept,
+        tuple(events),
     )
 
 
@@ -232,9 +237,7 @@ async def _sample(client: RoostClient, samples: list[WorkerSample], clock: Calla
             samples.append(WorkerSample(at_s, said.node_id, said.queue_depth, said.busy_slots, said.slots, said.gpu_utilization))
 
 
-async def _strike(
-    running: Cluster, fault: Fault, events: list[tuple[float, str]], clock: Callable[[], float], began_at: float
-) -> None:
+async def _strike(running: Cluster, fault: Fault, events: list[tuple[float, str]], clock: Callable[[], float], began_at: float) -> None:
     await asyncio.sleep(max(0.0, began_at + fault.at_s - clock()))
     running.kill(fault.victim)
     events.append((round(clock() - began_at, 3), f"{fault.victim} killed"))

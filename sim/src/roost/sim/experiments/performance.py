@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Progress, Table, distribution
@@ -42,7 +42,7 @@ def run(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress, *,
     if has_sweeps:
         ages, sizes = _sweep_ages(carry, setup, seeds, progress), _sweep_sizes(carry, setup, seeds, progress)
         measured |= {"told_every_s": ages, "workers": sizes}
-        tables += [_sweep_table(ages, "told every, s", _age_name), _sweep_table(sizes, "workers", lambda plane, size: f"{size:g}")]
+        tables += [_sweep_table(ages, "told every, s", _age_name), _sweep_table(sizes, "workers", lambda _, size: f"{size:g}")]
         figures += [_sweep_figure("staleness", "News that comes more rarely", ages, "seconds between news", is_age=True)]
         figures += [_sweep_figure("sizes", "Clusters that grow, with their load and their models", sizes, "workers", is_age=False)]
         claims += [_staleness_claim(ages), _size_claim(sizes)]
@@ -51,9 +51,8 @@ def run(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress, *,
 
 LIMITS = (
     "All requests are alike in length and come at a steady mean rate; real traces are replayed by `roost simulate --trace`.",
-    "Cost of the planes themselves is not in these numbers: a coordinator decides for everybody on one core (make bench), sidecars pay in "
-    "packets (docs/gossip.md).",
-    "Where the cluster grows, the runs are shorter, so that cold starts of an empty cluster weigh more: compare planes at one size, not sizes.",
+    "What the planes cost is not in these numbers: a coordinator needs a core (make bench), sidecars pay in packets (docs/gossip.md).",
+    "Larger clusters have shorter runs, so that the cold starts of an empty cluster weigh more: compare planes at one size, not sizes.",
 )
 
 
@@ -92,7 +91,9 @@ def _base_claims(base: dict[str, list[Summary]]) -> tuple[Claim, ...]:
     def claim(hypothesis: str, name: str, what: str, spec: str, sign: int) -> Claim:
         central, gossip = (_of(base[plane], name) for plane in PLANES)
         difference = paired(central, gossip)
-        because = f"{what}: {interval(central):{spec}} with a coordinator, {interval(gossip):{spec}} by gossip; difference {difference:{spec}}."
+        because = (
+            f"{what}: {interval(central):{spec}} with a coordinator, {interval(gossip):{spec}} by gossip; difference {difference:{spec}}."
+        )
         return Claim(hypothesis, judge(difference, expected_sign=sign), because)
 
     return (
@@ -109,7 +110,11 @@ def _base_table(base: dict[str, list[Summary]]) -> Table:
         central, gossip = (_of(base[plane], name) for plane in PLANES)
         shown: list[Interval] = [interval(central), interval(gossip), paired(gossip, central)]
         rows.append((title, *(format(each, spec) for each in shown)))
-    return Table("Both planes, same requests; means over seeds with 95 % intervals", ("measure", "central", "gossip", "gossip - central"), tuple(rows))
+    return Table(
+        "Both planes, same requests; means over seeds with 95 % intervals",
+        ("measure", "central", "gossip", "gossip - central"),
+        tuple(rows),
+    )
 
 
 def _base_figure(found: dict[str, list[RunRecord]]) -> Figure:
@@ -133,10 +138,9 @@ def _age_name(plane: str, every_s: float) -> str:
     return f"as the services do ({usual})" if every_s == 0 else f"{every_s:g}"
 
 
-def _sweep_table(sweep: Sweep, what: str, name_of: object) -> Table:
-    assert callable(name_of)  # noqa: S101
+def _sweep_table(sweep: Sweep, what: str, name_of: Callable[[str, float], str]) -> Table:
     rows = [
-        (plane, str(name_of(plane, value)), f"{interval(_of(summaries, 'hit_rate')):.3f}", f"{interval(_of(summaries, 'ttft_p50_s')):.3f}",
+        (plane, name_of(plane, value), f"{interval(_of(summaries, 'hit_rate')):.3f}", f"{interval(_of(summaries, 'ttft_p50_s')):.3f}",
          f"{interval(_of(summaries, 'ttft_p95_s')):.3f}")
         for plane in PLANES
         for value, summaries in sweep[plane].items()
@@ -171,7 +175,11 @@ def _staleness_claim(ages: Sweep) -> Claim:
         verdict = Verdict.SUPPORTED
     else:
         because, verdict = "At no interval that was tried is its p95 worse than that of gossip at its own pace", Verdict.OPEN
-    return Claim("The global view stops paying when its news are old enough.", verdict, f"{because} (central minus gossip, by interval: {differences}).")
+    return Claim(
+        "The global view stops paying when its news are old enough.",
+        verdict,
+        f"{because} (central minus gossip, by interval: {differences}).",
+    )
 
 
 def _size_claim(sizes: Sweep) -> Claim:
@@ -181,4 +189,6 @@ def _size_claim(sizes: Sweep) -> Claim:
     shrinks = large.count > 1 and small.count > 1 and large.high < small.low
     verdict = Verdict.SUPPORTED if grows else Verdict.CONTRADICTED if shrinks else Verdict.OPEN
     shown = "; ".join(f"{size:g}: {lead:+.3f}" for size, lead in leads.items())
-    return Claim("The lead of the global view in hits grows with the cluster.", verdict, f"Hit rate, central minus gossip, by workers: {shown}.")
+    return Claim(
+        "The lead of the global view in hits grows with the cluster.", verdict, f"Hit rate, central minus gossip, by workers: {shown}."
+    )

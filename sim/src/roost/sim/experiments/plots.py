@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("agg")  # before pyplot: no window is wanted
 
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend was chosen
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-from roost.sim.experiments.outcome import Chart, Figure  # noqa: E402
+from roost.sim.experiments.outcome import Chart, Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; and dashes, for those who print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "roost", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10.0, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False, "figure.dpi": 110.0,
 }  # fmt: skip
@@ -40,7 +41,7 @@ def draw(figure: Figure, folder: Path) -> tuple[Path, Path]:
 def _panel(axes: Axes, chart: Chart) -> None:
     for number, line in enumerate(chart.lines):
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
-        style = {"color": colour, "linestyle": dash, "linewidth": 1.8}
+        style: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 1.8}
         if chart.is_stepped:
             axes.step(line.xs, line.ys, where="post", label=line.label, **style)
         else:
@@ -51,6 +52,8 @@ def _panel(axes: Axes, chart: Chart) -> None:
     low, high = axes.get_ylim()
     for at, word in chart.marks:
         axes.axvline(at, color="#555555", linewidth=1.0, linestyle=":")
-        axes.annotate(word, (at, 0.02), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points", color="#555555", fontsize=8)
+        axes.annotate(
+            word, (at, 0.02), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points", color="#555555", fontsize=8
+        )
     axes.set_ylim(low, high)
     axes.legend(loc="best", fontsize=9)

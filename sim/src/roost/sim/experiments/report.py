@@ -42,18 +42,25 @@ def _markdown(outcome: Outcome, setup: Setup, seeds: Sequence[int], command: str
     for figure in outcome.figures:
         lines += [f"![{figure.charts[0].title}]({figure.name}.svg)", "", figure.caption, ""]
     for number, table in enumerate(outcome.tables, 1):
-        lines += [f"## {table.title}", "", *_rows(table), "", f"As numbers: [table-{number}.csv](table-{number}.csv), [results.json](results.json).", ""]
+        lines += [
+            f"## {table.title}",
+            "",
+            *_rows(table),
+            "",
+            f"As numbers: [table-{number}.csv](table-{number}.csv), [results.json](results.json).",
+            "",
+        ]
     lines += ["## Limits", "", *(f"- {limit}" for limit in outcome.limits), ""]
     return "\n".join(lines)
 
 
 def describe(setup: Setup) -> str:
     """The setup in a sentence or two."""
-    return (
-        f"{setup.workers} workers with {setup.slots} slots and memory for {setup.places} of {setup.models} models each, which are asked for by Zipf's law "
-        f"({setup.zipf:g}); {setup.rate:g} requests a second (Poisson) for {setup.duration_s:g} s, each of {setup.prompt_tokens} tokens with an answer "
-        f"of {setup.output_tokens}; a load takes {setup.load_s:.2f} s, policy {setup.policy}. Nothing is loaded when a run begins, and all of it counts."
-    )
+    cluster = f"{setup.workers} workers with {setup.slots} slots and memory for {setup.places} of {setup.models} models each"
+    asks = f"{setup.rate:g} requests a second (Poisson) for {setup.duration_s:g} s, by Zipf's law ({setup.zipf:g}) over the models"
+    each = f"each of {setup.prompt_tokens} tokens with an answer of {setup.output_tokens}"
+    speed = f"a load takes {setup.load_s:.2f} s, policy {setup.policy}"
+    return f"{cluster}; {asks}, {each}; {speed}. Nothing is loaded when a run begins, and all of it counts."
 
 
 def _span(seeds: Sequence[int]) -> str:
