@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, pstdev, pvariance
 
-from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Progress, Table, distribution
+from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Table, distribution
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, Plan, Setup
 from roost.sim.experiments.statistics import Interval, interval, judge, paired
 from roost.sim.records import RunRecord, WorkerSample
@@ -26,12 +26,14 @@ MEASURES = (
 )
 
 
-def run(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress) -> Outcome:
-    found: dict[str, list[RunRecord]] = {plane: [] for plane in PLANES}
-    for seed in seeds:
-        for plane in PLANES:
-            progress(f"evenness: {plane}, seed {seed}")
-            found[plane].append(carry(Plan(plane, setup, seed)))
+def plans(setup: Setup, seeds: Sequence[int]) -> tuple[Plan, ...]:
+    """Everything that `conclude` asks for."""
+    return tuple(Plan(plane, setup, seed) for seed in seeds for plane in PLANES)
+
+
+def conclude(carry: Carry, setup: Setup, seeds: Sequence[int]) -> Outcome:
+    """What the runs say."""
+    found: dict[str, list[RunRecord]] = {plane: [carry(Plan(plane, setup, seed)) for seed in seeds] for plane in PLANES}
     measured = {plane: [measures_of(record) for record in records] for plane, records in found.items()}
     return Outcome(NUMBER, TITLE, QUESTION, _claims(measured), (_table(measured),), _figures(found), LIMITS, {"by_seed": measured})
 

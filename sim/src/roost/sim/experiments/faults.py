@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Progress, Table
+from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Table
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, HYBRID, Fault, Plan, Setup
 from roost.sim.experiments.statistics import at_most, interval, judge, paired
 from roost.sim.records import RunRecord
@@ -28,9 +28,9 @@ class Scenario:
     victim: str  # empty: a worker that is drawn by the seed
     title: str
 
-    def fault(self, setup: Setup, seed: int) -> Fault:
+    def plan(self, setup: Setup, seed: int) -> Plan:
         victim = self.victim or setup.worker_names[seed % setup.workers]
-        return Fault(AT_S, victim, BACK_AFTER_S)
+        return Plan(self.plane, setup, seed, (Fault(AT_S, victim, BACK_AFTER_S),))
 
 
 SCENARIOS = (
@@ -41,16 +41,15 @@ SCENARIOS = (
 )
 
 
-def run(
-    carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress, *, planes: Sequence[str] = (CENTRAL, GOSSIP, HYBRID)
-) -> Outcome:
-    """`planes`: those that the carrier can run."""
+def plans(setup: Setup, seeds: Sequence[int], planes: Sequence[str]) -> tuple[Plan, ...]:
+    """Everything that `conclude` asks for. `planes`: those that the carrier can run."""
+    return tuple(scenario.plan(setup, seed) for seed in seeds for scenario in SCENARIOS if scenario.plane in planes)
+
+
+def conclude(carry: Carry, setup: Setup, seeds: Sequence[int], planes: Sequence[str]) -> Outcome:
+    """What the runs say."""
     scenarios = tuple(scenario for scenario in SCENARIOS if scenario.plane in planes)
-    found: dict[str, list[RunRecord]] = {scenario.name: [] for scenario in scenarios}
-    for seed in seeds:
-        for scenario in scenarios:
-            progress(f"fault tolerance: {scenario.title}, seed {seed}")
-            found[scenario.name].append(carry(Plan(scenario.plane, setup, seed, (scenario.fault(setup, seed),))))
+    found = {scenario.name: [carry(scenario.plan(setup, seed)) for seed in seeds] for scenario in scenarios}
     measured = {name: [measures_of(record) for record in records] for name, records in found.items()}
     return Outcome(
         NUMBER, TITLE, QUESTION, _claims(measured), (_table(scenarios, measured, found),), (_figure(scenarios, found),), LIMITS,

@@ -13,8 +13,9 @@ import socket
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from roost.client.client import RoostClient
 from roost.client.local.cluster import start, state_or_none, wait_registered
@@ -23,12 +24,14 @@ from roost.client.local.processes import Child, Processes, local_processes
 from roost.client.results import Accepted, Completed, Scheduled, Token
 from roost.cluster.errors import NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
+from roost.sim.clients import Delays
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, MODEL_BYTES, PROFILE, TIER, Ask, Fault, Plan, Setup
 from roost.sim.records import COLD_START, FAILED, HIT, JOIN, REFUSED, RequestRecord, RunRecord, WorkerSample
 
 START_BOUND_S = 60.0
 REQUEST_BOUND_S = 60.0  # a client that has waited as long has given up
 SAMPLE_S = 0.5
+PROBES = 30
 SETTLE_S = 2.0  # after the start: what has to be told once is told
 HOST = "127.0.0.1"
 _RESULTS = {CacheResult.HIT: HIT, CacheResult.COLD_START: COLD_START, CacheResult.JOIN: JOIN}
@@ -189,38 +192,66 @@ class Clients:
                 seen.queue_s, seen.load_s, seen.prefill_s = timings.queued_s, timings.load_s, timings.prefill_s
 
 
-async def run_live(plan: Plan, *, on_progress: Callable[[str], None] = lambda _: None) -> RunRecord:
+def rotations_of(targets: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Each target first once, with all the others behind it."""
+    return [targets[turn:] + targets[:turn] for turn in range(len(targets))]
+
+
+async def run_live(plan: Plan) -> RunRecord:
     """Carries the plan out on this machine. Raises StartFailed, CannotRun."""
     with temporary_folder() as folder:
         async with cluster(plan, folder) as running, AsyncExitStack() as stack:
-            rotations = [running.targets[turn:] + running.targets[:turn] for turn in range(len(running.targets))]
-            clients = [await stack.enter_async_context(RoostClient(targets)) for targets in rotations]
-            clock = asyncio.get_running_loop().time
+            clients = [await stack.enter_async_context(RoostClient(targets)) for targets in rotations_of(running.targets)]
             await asyncio.sleep(SETTLE_S)
-            on_progress(f"{plan.plane}: {plan.setup.workers} worker processes are up")
-            began_at = clock()
-            senders = Clients(clients, clock)
-            samples: list[WorkerSample] = []
-            events: list[tuple[float, str]] = []
-            beside = [asyncio.create_task(_sample(clients[-1], samples, clock, began_at))]
-            beside += [asyncio.create_task(_strike(running, fault, events, clock, began_at)) for fault in plan.faults]
-            try:
-                await senders.send(plan.asks(), began_at)
-            finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
-    kept = tuple(sample for sample in samples if sample.at_s <= plan.setup.duration_s)
-    return RunRecord(
-        plan.plane,
-        plan.setup.policy,
-        plan.seed,
-        plan.setup.duration_s,
-        plan.setup.worker_names,
-        tuple(senders.records),
-        kept,
-        tuple(events),
-    )
+            return await _carry_out(plan, running, clients)
+
+
+async def _carry_out(plan: Plan, running: Cluster, clients: list[RoostClient]) -> RunRecord:
+    clock = asyncio.get_running_loop().time
+    began_at = clock()
+    senders = Clients(clients, clock)
+    samples: list[WorkerSample] = []
+    events: list[tuple[float, str]] = []
+    beside = [asyncio.create_task(_sample(clients[-1], samples, clock, began_at))]
+    beside += [asyncio.create_task(_strike(running, fault, events, clock, began_at)) for fault in plan.faults]
+    try:
+        await senders.send(plan.asks(), began_at)
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+    setup, requests = plan.setup, tuple(senders.records)
+    kept = tuple(sample for sample in samples if sample.at_s <= setup.duration_s)
+    return RunRecord(plan.plane, setup.policy, plan.seed, setup.duration_s, setup.worker_names, requests, kept, tuple(events))
+
+
+async def run_measured(plan: Plan) -> tuple[RunRecord, Delays]:
+    """The same, and what a request costs between the processes, measured before the first request comes and after the last has ended."""
+    with temporary_folder() as folder:
+        async with cluster(plan, folder) as running, AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(RoostClient(targets)) for targets in rotations_of(running.targets)]
+            await asyncio.sleep(SETTLE_S)
+            record = await _carry_out(plan, running, clients)
+            return record, await _measure_delays(clients[0], plan.setup)
+
+
+async def _measure_delays(client: RoostClient, setup: Setup) -> Delays:
+    """Medians of single requests to an idle cluster, to a model that is ready: of asking, and of the way to the worker and back."""
+    clock = asyncio.get_running_loop().time
+    asks, ways = [], []
+    for _ in range(PROBES):
+        asked_at = clock()
+        await client.schedule(setup.model_names[0])
+        asks.append(clock() - asked_at)
+        sent_at, ttft_s, at_worker_s = clock(), 0.0, 0.0
+        async for event in client.generate(setup.model_names[0], "x" * 4, max_tokens=1):
+            if isinstance(event, Token):
+                ttft_s = clock() - sent_at
+            elif isinstance(event, Completed):
+                at_worker_s = event.timings.time_to_first_token_s + event.timings.decode_s
+        ways.append(max(0.0, ttft_s - at_worker_s - asks[-1]))
+    way_s = median(ways)
+    return Delays(ask_s=median(asks), send_s=way_s / 2, reply_s=way_s / 2)
 
 
 async def _sample(client: RoostClient, samples: list[WorkerSample], clock: Callable[[], float], began_at: float) -> None:
@@ -250,9 +281,3 @@ async def _strike(running: Cluster, fault: Fault, events: list[tuple[float, str]
 def temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="roost-experiment-") as folder:
         yield Path(folder)
-
-
-def without_warm_up(run: RunRecord, warm_up_s: float) -> RunRecord:
-    """The run without the requests and samples of its first seconds."""
-    requests = tuple(request for request in run.requests if request.arrival_s >= warm_up_s)
-    return replace(run, requests=requests, samples=tuple(sample for sample in run.samples if sample.at_s >= warm_up_s))

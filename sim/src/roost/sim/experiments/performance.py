@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Progress, Table, distribution
+from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Table, distribution
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, Plan, Setup
 from roost.sim.experiments.statistics import Interval, Verdict, interval, judge, paired
 from roost.sim.records import RunRecord
@@ -29,18 +29,23 @@ MEASURES = (
 Sweep = dict[str, dict[float, list[Summary]]]  # plane -> value -> one a seed
 
 
-def run(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress, *, has_sweeps: bool = True) -> Outcome:
-    """`has_sweeps`: also over the age of news and over the size of the cluster, which is too much for real processes."""
-    found: dict[str, list[RunRecord]] = {plane: [] for plane in PLANES}
-    for seed in seeds:
-        for plane in PLANES:
-            progress(f"performance: {plane}, seed {seed}")
-            found[plane].append(carry(Plan(plane, setup, seed)))
+def plans(setup: Setup, seeds: Sequence[int], *, has_sweeps: bool = True) -> tuple[Plan, ...]:
+    """Everything that `conclude` asks for. `has_sweeps`: also over the age of news and the size of the cluster, too much for real processes."""
+    wanted = [Plan(plane, setup, seed) for seed in seeds for plane in PLANES]
+    if has_sweeps:
+        wanted += [_aged(setup, plane, every_s, seed) for plane in PLANES for every_s in TOLD_EVERY_S[plane] for seed in seeds]
+        wanted += [Plan(plane, scaled(setup, size), seed) for size in SIZES for plane in PLANES for seed in _some(seeds, size)]
+    return tuple(wanted)
+
+
+def conclude(carry: Carry, setup: Setup, seeds: Sequence[int], *, has_sweeps: bool = True) -> Outcome:
+    """What the runs say."""
+    found: dict[str, list[RunRecord]] = {plane: [carry(Plan(plane, setup, seed)) for seed in seeds] for plane in PLANES}
     base = {plane: [summarize(record) for record in records] for plane, records in found.items()}
     claims, tables, figures = list(_base_claims(base)), [_base_table(base)], [_base_figure(found)]
     measured: dict[str, object] = {"base": base}
     if has_sweeps:
-        ages, sizes = _sweep_ages(carry, setup, seeds, progress), _sweep_sizes(carry, setup, seeds, progress)
+        ages, sizes = _sweep_ages(carry, setup, seeds), _sweep_sizes(carry, setup, seeds)
         measured |= {"told_every_s": ages, "workers": sizes}
         tables += [_sweep_table(ages, "told every, s", _age_name), _sweep_table(sizes, "workers", lambda _, size: f"{size:g}")]
         figures += [_sweep_figure("staleness", "News that comes more rarely", ages, "seconds between news", is_age=True)]
@@ -63,24 +68,26 @@ def scaled(setup: Setup, workers: int) -> Setup:
     return replace(setup, workers=workers, models=models, rate=setup.rate * share, duration_s=SIZE_RUN_S[workers])
 
 
-def _sweep_ages(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress) -> Sweep:
-    short = replace(setup, duration_s=SHORT_S)
-    found: Sweep = {plane: {} for plane in PLANES}
-    for plane in PLANES:
-        for every_s in TOLD_EVERY_S[plane]:
-            progress(f"performance: {plane}, told every {every_s:g} s")
-            found[plane][every_s] = [summarize(carry(Plan(plane, short, seed, told_every_s=every_s))) for seed in seeds]
-    return found
+def _aged(setup: Setup, plane: str, every_s: float, seed: int) -> Plan:
+    return Plan(plane, replace(setup, duration_s=SHORT_S), seed, told_every_s=every_s)
 
 
-def _sweep_sizes(carry: Carry, setup: Setup, seeds: Sequence[int], progress: Progress) -> Sweep:
-    found: Sweep = {plane: {} for plane in PLANES}
-    for workers in SIZES:
-        for plane in PLANES:
-            progress(f"performance: {plane}, {workers} workers")
-            some = seeds if workers <= 100 else seeds[:3]
-            found[plane][float(workers)] = [summarize(carry(Plan(plane, scaled(setup, workers), seed))) for seed in some]
-    return found
+def _some(seeds: Sequence[int], size: int) -> Sequence[int]:
+    return seeds if size <= 100 else seeds[:3]
+
+
+def _sweep_ages(carry: Carry, setup: Setup, seeds: Sequence[int]) -> Sweep:
+    return {
+        plane: {every_s: [summarize(carry(_aged(setup, plane, every_s, seed))) for seed in seeds] for every_s in TOLD_EVERY_S[plane]}
+        for plane in PLANES
+    }
+
+
+def _sweep_sizes(carry: Carry, setup: Setup, seeds: Sequence[int]) -> Sweep:
+    def at(plane: str, size: int) -> list[Summary]:
+        return [summarize(carry(Plan(plane, scaled(setup, size), seed))) for seed in _some(seeds, size)]
+
+    return {plane: {float(size): at(plane, size) for size in SIZES} for plane in PLANES}
 
 
 def _of(summaries: Sequence[Summary], name: str) -> list[float]:

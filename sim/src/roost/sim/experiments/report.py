@@ -14,7 +14,7 @@ from roost.sim.experiments.outcome import Outcome, Table
 from roost.sim.experiments.plan import Setup
 from roost.sim.experiments.plots import draw
 
-FOLDERS = {1: "1-performance", 2: "2-fault-tolerance", 3: "3-evenness"}
+FOLDERS = {1: "1-performance", 2: "2-fault-tolerance", 3: "3-evenness", 4: "4-reality"}
 
 
 def write(outcome: Outcome, setup: Setup, seeds: Sequence[int], command: str, carried_by: str, out: Path) -> Path:
