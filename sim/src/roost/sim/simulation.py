@@ -9,8 +9,8 @@ from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import InvalidField
 from roost.cluster.view import ClusterView
 from roost.placement.placer import Placer
-from roost.placement.policies.power_of_two import PowerOfTwo
 from roost.placement.registry import MakePolicy, policy_factory
+from roost.placement.policies.power_of_two import PowerOfTwo
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
 from roost.sim.central import CentralPlane, Knowing
@@ -101,7 +101,9 @@ class Simulation:
         )
         catalogue = catalogue_of(specs)
         width = len(str(workers - 1))
-        self.machines = [Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)]
+        self.machines = [
+            Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)
+        ]
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
         self._faults = sorted(faults, key=lambda fault: fault.at_s)
@@ -173,7 +175,9 @@ class Simulation:
             "busy_slot_s": sum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
-        return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals)
+        return Run(
+            self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals
+        )
 
     def _is_over(self, progress: Progress | None) -> bool:
         if progress is not None:
@@ -210,7 +214,9 @@ class Simulation:
 
     def _start(self, ask: Ask, client: int) -> None:
         number = self.ledger.open(ask.at_s, ask.model)
-        flight = Flight(number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client)
+        flight = Flight(
+            number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client
+        )
         if self.plane_name != "central":
             flight.home = self._home_rng.randrange(self._homes)
         self._clients.begin(flight)

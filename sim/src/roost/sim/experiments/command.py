@@ -43,11 +43,12 @@ class Which(enum.StrEnum):
     ALL = "all"
 
 
-def experiment(
+def experiment(  # noqa: PLR0913 - a command's options are its parameters
     which: Annotated[
         Which,
         typer.Argument(
-            help="1: performance; 2: fault tolerance; 3: evenness; reality: the simulator against real processes; all: 1, 2 and 3, and with --live reality.",
+            help="1: performance; 2: fault tolerance; 3: evenness; reality: the simulator against real processes; "
+            "all: 1, 2 and 3, and with --live reality too.",
             show_choices=True,
         ),
     ],
@@ -111,7 +112,7 @@ def experiment(
         _say(outcome)
 
 
-def _outcomes(
+def _outcomes(  # noqa: PLR0913 - what was asked for
     which: Which, setup: Setup, seeds: Sequence[int], *, is_live: bool, is_quick: bool, jobs: int, progress: Progress
 ) -> Iterator[Outcome]:
     """One after the other, so that each is written down as soon as it is there."""

@@ -30,7 +30,7 @@ Sweep = dict[str, dict[float, list[Summary]]]  # plane -> value -> one a seed
 
 
 def plans(setup: Setup, seeds: Sequence[int], *, has_sweeps: bool = True) -> tuple[Plan, ...]:
-    """Everything that `conclude` asks for. `has_sweeps`: also over the age of news and the size of the cluster, too much for real processes."""
+    """Everything that `conclude` asks for. `has_sweeps`: also over the age of news and the size of the cluster."""
     wanted = [Plan(plane, setup, seed) for seed in seeds for plane in PLANES]
     if has_sweeps:
         wanted += [_aged(setup, plane, every_s, seed) for plane in PLANES for every_s in TOLD_EVERY_S[plane] for seed in seeds]

@@ -48,9 +48,9 @@ def run(
 
 
 LIMITS = (
-    "All processes and the client share this machine; where its processors are busy with anything else, real times grow and simulated ones do not.",
+    "All processes and the client share this machine; where its processors are busy otherwise, real times grow and simulated ones do not.",
     "The engine on both sides is the simulated one, whose times are slept: what is compared is placement, caches, queues and the planes.",
-    "Two runs of real processes with the same plan differ from each other, because the order of things that happen at once is not the plan's.",
+    "Two real runs of the same plan differ from each other: the order of things that happen at once is not the plan's.",
 )
 
 
@@ -68,7 +68,8 @@ def _claim(plane: str, pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Claim:
     is_close = points <= HIT_POINTS and all(abs(share) <= TTFT_SHARE for share in shares)
     because = (
         f"Hit rate {real[0]:.3f} real and {simulated[0]:.3f} simulated ({100 * points:.1f} points apart); "
-        f"median {real[1]:.3f} s and {simulated[1]:.3f} s ({shares[0]:+.1%}); p95 {real[2]:.3f} s and {simulated[2]:.3f} s ({shares[1]:+.1%})."
+        f"median {real[1]:.3f} s and {simulated[1]:.3f} s ({shares[0]:+.1%}); "
+        f"p95 {real[2]:.3f} s and {simulated[2]:.3f} s ({shares[1]:+.1%})."
     )
     hypothesis = f"{plane.capitalize()}: the hit rate is within 2 points, median and p95 time to first token within 15 %."
     return Claim(hypothesis, Verdict.SUPPORTED if is_close else Verdict.CONTRADICTED, because)

@@ -45,7 +45,7 @@ def carry(plan: Plan, *, delays: Delays = LOOPBACK, on_progress: Callable[[float
 
 
 def _models(setup: Setup) -> tuple[ModelSpec, ...]:
-    options = {"tier": TIER, "profile": PROFILE, "time_scale": setup.time_scale}
+    options: dict[str, str | int | float | bool] = {"tier": TIER, "profile": PROFILE, "time_scale": setup.time_scale}
     return tuple(
         ModelSpec(name, "simulated", "published", size_bytes=MODEL_BYTES, max_parallel=setup.slots, context_tokens=8192, options=options)
         for name in setup.model_names
