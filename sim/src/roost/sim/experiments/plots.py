@@ -11,6 +11,7 @@ mpl.use("agg")  # before pyplot: no window is wanted
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from roost.sim.experiments.outcome import Chart, Figure
 
@@ -31,6 +32,15 @@ def draw(figure: Figure, folder: Path) -> tuple[Path, Path]:
         drawn, panels = plt.subplots(1, count, figsize=(PANEL_INCHES[0] * count, PANEL_INCHES[1]), layout="constrained", squeeze=False)
         for axes, chart in zip(panels[0], figure.charts, strict=True):
             _panel(axes, chart)
+        labels = list(dict.fromkeys(line.label for chart in figure.charts for line in chart.lines))
+        handles, named = panels[0][0].get_legend_handles_labels()
+        if labels == named:  # the panels share their lines, so one legend serves them
+            drawn.legend(
+                handles, labels, loc="outside lower center", ncols=min(2, len(labels)) if len(labels) > 3 else len(labels), fontsize=9
+            )
+        else:
+            for axes in panels[0]:
+                axes.legend(loc="best", fontsize=9)
         paths = folder / f"{figure.name}.svg", folder / f"{figure.name}.png"
         for path in paths:
             drawn.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
@@ -55,5 +65,9 @@ def _panel(axes: Axes, chart: Chart) -> None:
         axes.annotate(
             word, (at, 0.02), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points", color="#555555", fontsize=8
         )
-    axes.set_ylim(low, high)
-    axes.legend(loc="best", fontsize=9)
+    axes.set_ylim(0.0 if chart.y_scale == "linear" else low, high)
+    for scale, axis in ((chart.x_scale, axes.xaxis), (chart.y_scale, axes.yaxis)):
+        if scale == "log":
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+            axis.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0)))
