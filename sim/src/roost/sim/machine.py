@@ -26,6 +26,7 @@ from roost.worker.victims import CostAware, LeastRecentlyUsed
 
 UNBOUNDED = 1_000_000_000  # waiting requests: more than any run has
 _REFUSED = CacheResult.REFUSED
+_HIT = CacheResult.HIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Machine:
         self.ended: Callable[[Flight], None] = _nobody
         self.refused: Callable[[Flight, RoostError], None] = _nobody_cares
         self.on_change: list[Callable[[], None]] = []
+        self.on_arrival: list[Callable[[], None]] = []  # of a request that found its model ready: all that changed is the load
         self._build = build
         self._work = work
         self._agenda = agenda
@@ -134,13 +136,18 @@ class Machine:
         job = FlightJob(flight.model, 0, now, acquired.result, lease, flight=flight)
         flight.machine, flight.job = self, job
         self.flights[lease] = flight
-        slots.admit(job, now)
         self.outcomes.looked_up(acquired.result)
         self._tell(flight, acquired.result)
         if acquired.effects:
             self._carry_out(acquired.effects)
-        self._grant()
-        self._changed()
+        self.count_busy()
+        if slots.start_at_once(job, now):
+            self.cache.start(lease)
+            self._work.started(self, flight, lease.residency)
+        else:
+            slots.admit(job, now)
+        for listener in self.on_arrival if acquired.result is _HIT else self.on_change:
+            listener()
 
     def leave(self, flight: Flight, *, is_ok: bool) -> None:
         """The request is done, or given up: its slot or place and its model are free."""
