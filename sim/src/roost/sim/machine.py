@@ -24,6 +24,7 @@ from roost.worker.slots import Slots
 from roost.worker.timings import LearnedTimes
 from roost.worker.victims import CostAware, LeastRecentlyUsed
 
+WALL_OFFSET_S = 1_000.0  # what happens before a run begins has a date too
 UNBOUNDED = 1_000_000_000  # waiting requests: more than any run has
 _REFUSED = CacheResult.REFUSED
 _HIT = CacheResult.HIT
@@ -61,7 +62,7 @@ class Machine:
         self._build = build
         self._work = work
         self._agenda = agenda
-        self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now)
+        self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now + WALL_OFFSET_S)
         self._counted_at = 0.0
         self.boot()
 
