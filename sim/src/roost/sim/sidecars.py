@@ -198,11 +198,15 @@ class RumouredKnown:
 
     def _note(self, state: WorkerState) -> None:
         """Our own worker's record is out of date."""
-        is_alike = self._state is not None and _told(self._state) == _told(state)
+        gap_s = PUBLISH.min_publish_s
+        if self._state is not None and _held(self._state) != _held(state):
+            gap_s = 0.0  # who holds what travels in records of its own, which wait for nothing
+        elif self._state is not None and _load(self._state) == _load(state):
+            gap_s = PUBLISH.heartbeat_s
         if self._state is not None and state.catalogue is None and self._state.catalogue is not None and self._written_at == -math.inf:
             state = replace(state, catalogue=self._state.catalogue)
         self._state = state
-        due_at = max(self._agenda.now, self._written_at + (PUBLISH.heartbeat_s if is_alike else PUBLISH.min_publish_s))
+        due_at = max(self._agenda.now, self._written_at + gap_s)
         if due_at < self._due_at:
             self._due_at = due_at
             self._agenda.at(due_at, self._write, due_at)
@@ -221,7 +225,9 @@ class RumouredKnown:
         self._rumours.leave(self._number)
 
 
-def _told(state: WorkerState) -> tuple[object, ...]:
-    """What the others are told at once when it changes: load, and who holds what."""
-    models = tuple((status.name, status.phase) for status in state.models.values())
-    return (state.queue_depth, state.busy_slots, state.is_draining, models)
+def _load(state: WorkerState) -> tuple[object, ...]:
+    return (state.queue_depth, state.busy_slots, state.is_draining)
+
+
+def _held(state: WorkerState) -> tuple[object, ...]:
+    return tuple((status.name, status.phase) for status in state.models.values())

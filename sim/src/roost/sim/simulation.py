@@ -176,8 +176,8 @@ class Simulation:
         ran_s = duration_s if duration_s is not None else self.agenda.now
         totals = {
             "events": float(self.agenda.handled),
-            "loads": float(sum(machine.loads for machine in self.machines)),
-            "evictions": float(sum(machine.evictions for machine in self.machines)),
+            "loads": float(sum(machine.all_loads for machine in self.machines)),
+            "evictions": float(sum(machine.all_evictions for machine in self.machines)),
             "busy_slot_s": sum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
