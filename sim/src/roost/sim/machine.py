@@ -24,6 +24,7 @@ from roost.worker.slots import Slots
 from roost.worker.timings import LearnedTimes
 from roost.worker.victims import CostAware, LeastRecentlyUsed
 
+WALL_OFFSET_S = 1_000.0  # what happens before a run begins has a date too
 UNBOUNDED = 1_000_000_000  # waiting requests: more than any run has
 _REFUSED = CacheResult.REFUSED
 _HIT = CacheResult.HIT
@@ -53,6 +54,8 @@ class Machine:
         self.lives = 0
         self.loads = 0
         self.evictions = 0
+        self.all_loads = 0  # of all its lives
+        self.all_evictions = 0
         self.busy_s = 0.0  # slot-seconds of work so far
         self.ended: Callable[[Flight], None] = _nobody
         self.refused: Callable[[Flight, RoostError], None] = _nobody_cares
@@ -61,7 +64,7 @@ class Machine:
         self._build = build
         self._work = work
         self._agenda = agenda
-        self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now)
+        self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now + WALL_OFFSET_S)
         self._counted_at = 0.0
         self.boot()
 
@@ -223,6 +226,7 @@ class Machine:
                     self._agenda.at(now + self._work.load_s(self.catalogue.get(residency.name)), self._loaded, residency)
                 case Close(residency, is_eviction):
                     self.evictions += is_eviction
+                    self.all_evictions += is_eviction
                     self._carry_out(self.cache.closed(residency, now))
                 case Refuse(leases, error):
                     for flight in sorted((self.flights.pop(lease) for lease in leases if lease in self.flights), key=_number):
@@ -233,6 +237,7 @@ class Machine:
             return
         now = self._agenda.now
         self.loads += 1
+        self.all_loads += 1
         self.times.loaded(residency.name, now - residency.load_started_at)
         effects = self.cache.loaded(residency, self.catalogue.get(residency.name).max_parallel, now)
         if effects:

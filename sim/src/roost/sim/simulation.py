@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from roost.cluster.catalogue import ModelSpec
-from roost.cluster.errors import InvalidField
 from roost.cluster.view import ClusterView
 from roost.placement.placer import Placer
 from roost.placement.registry import MakePolicy, policy_factory
 from roost.placement.policies.power_of_two import PowerOfTwo
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
+from roost.sim import central, gossip
 from roost.sim.central import CentralPlane, Knowing
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
 from roost.sim.distributions import Distribution, as_distribution
 from roost.sim.faults import Fault, Kind
 from roost.sim.fleet_of import catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
+from roost.sim.gossip import PROTOCOL_NODES, GossipPlane
+from roost.sim.hybrid import HybridPlane
 from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
 from roost.sim.machine import UNBOUNDED, Build, Machine
@@ -31,6 +33,7 @@ from roost.sim.work import DrawnWork, TokenWork, Work
 from roost.sim.workload import Ask, Drawn, Tokens, drawn_asks, with_service
 
 PLANES = ("central", "gossip", "hybrid")
+ENTRIES = 16  # sidecars that clients ask where delays are drawn
 DRAIN_S = 600.0  # after the last arrival of a timed run: what has not ended by then never will
 LOOK_EVERY = 256  # events between two looks at whether it is over
 POWER_OF = "power-of-"
@@ -85,7 +88,10 @@ class Simulation:
             raise ValueError("give either arrivals or a trace")
         self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
         self._make_policy = policy_named(policy)
-        self.agenda = Agenda()
+        if reports is None and not staleness_s and plane != "central":
+            reports = Reports()
+        warm_s = gossip.WARM_S if plane != "central" else central.WARM_S if reports is not None or faults else 0.0
+        self.agenda = Agenda(begins_at=-warm_s)
         specs = equal_models(models, slots) if isinstance(models, int) else tuple(models)
         self.models = specs
         self._index = {spec.name: number for number, spec in enumerate(specs)}
@@ -147,7 +153,7 @@ class Simulation:
         self._sample_s = sample_s
         self._samples: list[WorkerSample] = []
         self._busy_before = [0.0] * workers
-        self._homes = min(workers, entries) if entries else workers
+        self._homes = min(workers, self.entries) if self.entries else workers
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -170,8 +176,8 @@ class Simulation:
         ran_s = duration_s if duration_s is not None else self.agenda.now
         totals = {
             "events": float(self.agenda.handled),
-            "loads": float(sum(machine.loads for machine in self.machines)),
-            "evictions": float(sum(machine.evictions for machine in self.machines)),
+            "loads": float(sum(machine.all_loads for machine in self.machines)),
+            "evictions": float(sum(machine.all_evictions for machine in self.machines)),
             "busy_slot_s": sum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
@@ -278,7 +284,26 @@ class Simulation:
     def _plane(self, knowing: Knowing) -> Plane:
         if self.plane_name == "central":
             return self._central(knowing)
-        raise InvalidField("plane", f"{self.plane_name} is not built yet")
+        if self.plane_name == "hybrid":
+            return HybridPlane(self._central(knowing), self._gossip(knowing, is_second=True))
+        return self._gossip(knowing, is_second=False)
+
+    def _gossip(self, knowing: Knowing, *, is_second: bool) -> GossipPlane:
+        count = len(self.machines)
+        is_protocol = count <= PROTOCOL_NODES if self._gossip_model == "auto" else self._gossip_model == "protocol"
+        if not self.entries:
+            self.entries = count if is_protocol else min(count, ENTRIES)
+        return GossipPlane(
+            self.agenda,
+            self.machines,
+            knowing.reports or Reports(),
+            partial(self._placer, is_view_shared=True),
+            seed=self.seed,
+            note=self.note,
+            entries=self.entries,
+            is_protocol=is_protocol,
+            is_second=is_second,
+        )
 
     def _central(self, knowing: Knowing) -> CentralPlane:
         return CentralPlane(self.agenda, self.machines, knowing, self._placer, seed=self.seed, note=self.note)
