@@ -82,6 +82,7 @@ class Simulation:
         sample_s: float = 0.0,
         entries: int = 0,
         gossip_model: str = "auto",
+        gossip_interval_s: float = 0.0,
     ) -> None:
         _check(workers=workers, slots=slots, plane=plane, eviction=eviction, staleness_s=staleness_s)
         if (arrivals is None) == (trace is None):
@@ -122,6 +123,7 @@ class Simulation:
         knowing = Knowing(reports, staleness_s, counts_own_decisions)
         self.entries = entries
         self._gossip_model = gossip_model
+        self._gossip_interval_s = gossip_interval_s
         self.plane = self._plane(knowing)
         self._clients = Clients(
             self.agenda,
@@ -303,6 +305,7 @@ class Simulation:
             entries=self.entries,
             is_protocol=is_protocol,
             is_second=is_second,
+            interval_s=self._gossip_interval_s,
         )
 
     def _central(self, knowing: Knowing) -> CentralPlane:

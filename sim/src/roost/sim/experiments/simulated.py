@@ -9,6 +9,7 @@ from roost.sim.clients import Delays
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, MODEL_BYTES, PROFILE, TIER, Fault, Plan, Setup
 from roost.sim.faults import Fault as SimulatedFault
 from roost.sim.faults import kill_coordinator, kill_worker, restart_coordinator, restart_worker
+from roost.sim.links import Reports
 from roost.sim.records import RunRecord
 from roost.sim.simulation import Simulation
 from roost.sim.workload import Ask
@@ -35,6 +36,7 @@ def carry(plan: Plan, *, delays: Delays = LOOPBACK, on_progress: Callable[[float
         warm=False,
         staleness_s=plan.told_every_s if is_board else 0.0,
         gossip_interval_s=plan.told_every_s if plan.plane == GOSSIP else 0.0,
+        reports=None if is_board else Reports(),
         delays=delays,
         may_queue=True,
         timeout_s=TIMEOUT_S,
