@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
-from roost.cluster.errors import RoostError, UnknownModel
+from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome, WorkerState
 from roost.sim.agenda import Agenda
 from roost.sim.flight import Flight, FlightJob
@@ -66,6 +66,7 @@ class Machine:
         self._agenda = agenda
         self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now + WALL_OFFSET_S)
         self._counted_at = 0.0
+        self._tells_further = False
         self.boot()
 
     def boot(self) -> None:
@@ -79,7 +80,6 @@ class Machine:
         self.cache = ModelCache(build.memory_bytes, victims=victims)
         self.outcomes = Outcomes()
         self.further = Outcomes()  # of a second peer, which hears at its own pace
-        self._tells_further = False
         self.flights: dict[Lease, Flight] = {}
         self.reporter = Reporter(self, GpuMeter(None), epoch=self.lives, clocks=self._clocks)
         self.reporter.address = f"{self.node_id}:8001"
@@ -260,15 +260,6 @@ class Machine:
 
     def __repr__(self) -> str:
         return f"<Machine {self.node_id} life {self.lives}{'' if self.is_up else ' down'} {self.slots!r} {self.cache!r}>"
-
-
-def knows(catalogue: Catalogue, model: str) -> bool:
-    """True if the model is listed."""
-    try:
-        catalogue.get(model)
-    except UnknownModel:
-        return False
-    return True
 
 
 def _number(flight: Flight) -> int:
