@@ -24,7 +24,7 @@ FIRST_TOKEN_SHARE = 0.05
 # A model that was loaded stays for this many of its loads: those it was loaded for are served meanwhile, and a place that loads half of
 # its time is still no worse than one that serves what nobody asks for.
 RESIDENCY_LOADS = 0.5
-BUSIEST = 0.9  # beyond it a queue grows without bound, and a formula of averages says nothing
+BUSIEST = 0.9  # share of slots beyond which the mean queue, `busy / (1 - busy)`, is continued by its tangent: it ends at 1
 # Copies that are busy for a larger share of their slots would let requests wait if one of them left.
 SPARE_SHARE = 0.8
 
@@ -133,9 +133,10 @@ class Costs:
     def crowding_s(self, candidate: Candidate, model: str) -> float:
         """Seconds that requests for the model, this one and those within one load, are expected to wait for others' slots if it lives there."""
         service_s, slots = self.estimates.own_service_s(candidate, model), candidate.state.slots
-        busy = min(BUSIEST, self._busy_slots(candidate, model) / slots)
+        busy = self._busy_slots(candidate, model) / slots
+        ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2
         requests = 1.0 + self.demand.rate(model, self.now) * self.estimates.whole_load_s(candidate, model)
-        return requests * service_s / slots * busy / (1.0 - busy)
+        return requests * ahead * service_s / slots
 
     def _busy_slots(self, candidate: Candidate, model: str) -> float:
         """Slots that the demand for the other models that are there, or are on their way, keeps busy on average."""

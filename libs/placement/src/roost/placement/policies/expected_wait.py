@@ -33,6 +33,8 @@ from roost.placement.sampling import draw
 # A request is bound to a busy worker if it would wait there no longer than this: two reports at the rate at which they come at most, so
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
 LOOKAHEAD_S = 0.1
+# However fast it is: a worker refuses what its queue has no room for, and no report says how long that is. Its default is 256.
+DEEPEST_QUEUE = 128
 # A load that puts out a model in demand waits until those who wait for it have waited together as long as others are expected to wait
 # because of it. It is the question whether to rent or to buy: who buys when the rent paid has reached the price never pays more than twice
 # what the best would have paid.
@@ -75,12 +77,16 @@ class ExpectedWait:
         if priced is None:
             return None
         candidate, cost = priced
-        patience = None if waiting.is_due else self._patience(request, waiting, cost, self._has_or_loads(candidate, request.model))
+        patience = self._patience(request, waiting, candidate, cost)
         return patience or self._sending(candidate, request.model)
 
-    def _patience(self, request: PlacementRequest, waiting: Waiting, cost: Cost, is_there: bool) -> Patience | None:  # noqa: FBT001
-        if is_there:
+    def _patience(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
+        if candidate.queue_depth >= DEEPEST_QUEUE:
+            return Patience(LOOKAHEAD_S, cost)
+        if self._has_or_loads(candidate, request.model):
             return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
+        if waiting.is_due:
+            return None
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s

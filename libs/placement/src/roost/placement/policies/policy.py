@@ -24,7 +24,7 @@ class Waiting(NamedTuple):
     """Who waits in the decider for the same model as a request, and so what it costs to let them wait.
 
     `backlog` of them are served before it. Together they, and it, have waited `waited_s`, and `weight` more each second; a request counts
-    once and once more for each priority. `is_due`: its turn has come, whatever that costs others.
+    once and once more for each priority. `is_due`: its model's turn to be loaded has come, whatever that costs others.
     """
 
     backlog: int = 0
