@@ -2,6 +2,7 @@
 #
 #     docker build --build-arg SERVICE=coordinator -t roost-coordinator .
 #     docker build --build-arg SERVICE=worker --build-arg EXTRAS=llamacpp -t roost-worker .
+#     docker build --build-arg SERVICE=gossip -t roost-gossip .
 #     docker build --build-arg SERVICE=client -t roost-client .
 #
 # EXTRAS names optional dependencies of the service, comma-separated. The worker's extra `demo` holds the weights of the demonstration
@@ -62,6 +63,13 @@ EXPOSE 8001 9101
 HEALTHCHECK --interval=5s --timeout=4s --start-period=15s --retries=3 \
     CMD ["python", "-m", "roost.service.healthcheck", "127.0.0.1:8001"]
 ENTRYPOINT ["python", "-m", "roost.worker"]
+
+FROM runtime AS run-gossip
+ENV ROOST_GOSSIP_HOST=0.0.0.0 ROOST_GOSSIP_METRICS_HOST=0.0.0.0
+EXPOSE 7946/udp 7946 7846 9201
+HEALTHCHECK --interval=5s --timeout=4s --start-period=15s --retries=3 \
+    CMD ["python", "-m", "roost.service.healthcheck", "127.0.0.1:7846"]
+ENTRYPOINT ["python", "-m", "roost.gossip"]
 
 FROM runtime AS run-client
 ENTRYPOINT ["roost"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.stack import Stack, run
+from tests.containers.stack import CENTRAL, GOSSIP, Stack, run
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,16 @@ def engine() -> str:
 @pytest.fixture(scope="session")
 def stack(engine: str) -> Iterator[Stack]:
     """The compose stack without Grafana: built, started, healthy. Removed with its volumes and images when the session ends."""
-    stack = Stack()
+    yield from started(Stack(CENTRAL))
+
+
+@pytest.fixture(scope="module")
+def gossip_stack(engine: str) -> Iterator[Stack]:
+    """The same without a coordinator. Removed with its volumes and images when the module ends."""
+    yield from started(Stack(GOSSIP))
+
+
+def started(stack: Stack) -> Iterator[Stack]:
     try:
         try:
             stack.up()

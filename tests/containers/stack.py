@@ -18,8 +18,9 @@ from typing import TypeVar
 
 WORKSPACE = Path(__file__).parents[2]
 ROOST = str(Path(sys.executable).with_name("roost"))
-SERVICES = ("coordinator", "worker-1", "worker-2", "worker-3", "prometheus")  # Grafana's image cannot be had everywhere
-BUILT_IMAGES = ("roost-coordinator", "roost-worker", "roost-prepare-models", "roost-client")
+WORKERS = ("worker-1", "worker-2", "worker-3")
+SIDECARS = ("sidecar-1", "sidecar-2", "sidecar-3")
+BUILT_IMAGES = ("roost-coordinator", "roost-worker", "roost-prepare-models", "roost-client", "roost-gossip")
 BUILD_DEADLINE_S = 600.0
 START_DEADLINE_S = 300.0  # the model is unpacked and quantised three times
 COMMAND_DEADLINE_S = 120.0
@@ -76,22 +77,52 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A compose file, and of it the variables that move published ports, those that clients call, and what is started.
+
+    Grafana's image cannot be had everywhere, so it is not.
+    """
+
+    file: str
+    ports: tuple[str, ...]
+    called: tuple[str, ...]
+    services: tuple[str, ...]
+
+
+_COMMON_PORTS = ("ROOST_WORKER_1_PORT", "ROOST_WORKER_2_PORT", "ROOST_WORKER_3_PORT", "ROOST_PROMETHEUS_PORT")
+_SIDECAR_PORTS = ("ROOST_SIDECAR_1_PORT", "ROOST_SIDECAR_2_PORT", "ROOST_SIDECAR_3_PORT")
+CENTRAL = Plan("docker-compose.yml", ("ROOST_PORT", *_COMMON_PORTS), ("ROOST_PORT",), ("coordinator", *WORKERS, "prometheus"))
+GOSSIP = Plan(
+    "docker-compose.gossip.yml",
+    (*_SIDECAR_PORTS, *_COMMON_PORTS),
+    _SIDECAR_PORTS,
+    (*SIDECARS, *WORKERS, "pod-1", "pod-2", "pod-3", "prometheus"),
+)
+
+
+@dataclass(frozen=True)
 class Stack:
     """A compose project. `up` builds and starts it, `remove` leaves nothing behind but the engine's build cache."""
 
+    plan: Plan = CENTRAL
     project: str = field(default_factory=lambda: f"roost-test-{secrets.token_hex(3)}")
-    ports: list[int] = field(default_factory=lambda: free_ports(5))
+    ports: list[int] = field(default_factory=lambda: free_ports(7))
 
     @property
-    def coordinator(self) -> str:
-        return f"127.0.0.1:{self.ports[0]}"
+    def targets(self) -> list[str]:
+        """Where the cluster is called."""
+        return [f"127.0.0.1:{self.port(name)}" for name in self.plan.called]
+
+    def port(self, name: str) -> int:
+        """The published port that the variable `name` moves."""
+        return self.ports[self.plan.ports.index(name)]
 
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ROOST_", "COMPOSE_"))}
-        names = ("ROOST_PORT", "ROOST_WORKER_1_PORT", "ROOST_WORKER_2_PORT", "ROOST_WORKER_3_PORT", "ROOST_PROMETHEUS_PORT")
-        ports = {name: str(port) for name, port in zip(names, self.ports, strict=True)}
-        return {**inherited, **ports, "COMPOSE_PROJECT_NAME": self.project, "ROOST_TAG": self.project, "COMPOSE_ANSI": "never"}
+        ports = {name: str(self.port(name)) for name in self.plan.ports}
+        compose = {"COMPOSE_FILE": self.plan.file, "COMPOSE_PROJECT_NAME": self.project, "COMPOSE_ANSI": "never"}
+        return {**inherited, **ports, **compose, "ROOST_TAG": self.project}
 
     def compose(self, *arguments: str, deadline_s: float = COMMAND_DEADLINE_S, settings: Mapping[str, str] | None = None) -> str:
         """Stdout of `docker compose ...`, which must succeed; `settings` are further variables of the compose file."""
@@ -99,7 +130,7 @@ class Stack:
 
     def up(self) -> None:
         self.compose("--profile", "load", "build", "--quiet", deadline_s=BUILD_DEADLINE_S)
-        self.compose("up", "--detach", "--wait", "--no-build", *SERVICES, deadline_s=START_DEADLINE_S)
+        self.compose("up", "--detach", "--wait", "--no-build", *self.plan.services, deadline_s=START_DEADLINE_S)
 
     def remove(self) -> None:
         self.compose("--profile", "load", "down", "--volumes", "--remove-orphans", "--timeout", "5")
@@ -121,19 +152,23 @@ class Stack:
     def inspect(self, service: str, template: str) -> str:
         return succeed("docker", "inspect", "--format", template, self.container(service)).strip()
 
+    @property
+    def client_environment(self) -> dict[str, str]:
+        return {**self.environment, "ROOST_COORDINATOR": " ".join(self.targets)}
+
     def roost(self, *arguments: str, deadline_s: float = COMMAND_DEADLINE_S) -> subprocess.CompletedProcess[str]:
-        """The `roost` command on the host, against the published port."""
-        return run(ROOST, *arguments, deadline_s=deadline_s, environment={**self.environment, "ROOST_COORDINATOR": self.coordinator})
+        """The `roost` command on the host, against the published ports."""
+        return run(ROOST, *arguments, deadline_s=deadline_s, environment=self.client_environment)
 
     def streaming(self, *arguments: str) -> subprocess.Popen[str]:
         """The same, with its output to be read while it comes."""
-        environment = {**self.environment, "ROOST_COORDINATOR": self.coordinator}
         return subprocess.Popen(
-            [ROOST, *arguments], cwd=WORKSPACE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [ROOST, *arguments], cwd=WORKSPACE, env=self.client_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def state(self) -> dict[str, object]:
-        done = self.roost("state", "--json")
+    def state(self, through: str = "") -> dict[str, object]:
+        """What `roost state` says, of the target `through` or of whichever answers first."""
+        done = self.roost("state", "--json", *(("--coordinator", through) if through else ()))
         assert done.returncode == 0, done.stderr
         state: dict[str, object] = json.loads(done.stdout)
         return state
@@ -154,6 +189,6 @@ class Stack:
 
     def prometheus(self, endpoint: str, **parameters: str) -> object:
         """`data` of a Prometheus API answer."""
-        url = f"http://127.0.0.1:{self.ports[4]}/api/v1/{endpoint}?{urllib.parse.urlencode(parameters)}"
+        url = f"http://127.0.0.1:{self.port('ROOST_PROMETHEUS_PORT')}/api/v1/{endpoint}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.loads(answer.read())["data"]

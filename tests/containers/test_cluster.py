@@ -3,75 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.containers.stack import WORKSPACE, Sample, Stack, eventually, run
+from tests.containers.asking import MODEL, MODELS, SCRAPE_DEADLINE_S, generate, has_numbers, liveness, queries_of, stops_cleanly
+from tests.containers.stack import WORKERS, WORKSPACE, Stack, eventually, run
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]  # the first of them builds and starts the stack
 
-WORKERS = ("worker-1", "worker-2", "worker-3")
 LONG_RUNNING = ("coordinator", *WORKERS)
-MODEL = "gemma-3-270m"
-MODELS = (MODEL, f"{MODEL}-q4_0", f"{MODEL}-q2_k", f"{MODEL}-q8_0")
 LOAD_S = 60
-SCRAPE_DEADLINE_S = 60.0  # a scrape and a rule evaluation take 10 s; a busy machine some more
-GRACE_S = {"coordinator": 10, **dict.fromkeys(WORKERS, 40)}  # stop_grace_period of the compose file
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What `roost generate --json` said."""
-
-    text: str
-    worker_id: str
-    cache: str
-    completion_tokens: int
-
-
-def generate(stack: Stack, model: str, prompt: str = "The capital of France is", max_tokens: int = 16) -> Answer:
-    done = stack.roost("generate", model, prompt, "--max-tokens", str(max_tokens), "--json")
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    return Answer(said["text"], said["worker_id"], said["cache"], said["usage"]["completion_tokens"])
-
-
-def liveness(stack: Stack) -> dict[str, str]:
-    workers = stack.state()["workers"]
-    assert isinstance(workers, list)
-    return {worker["node_id"]: worker["liveness"] for worker in workers}
-
-
-def queries_of_dashboards() -> Iterator[tuple[str, str]]:
-    """Each query and its panel's title, with Grafana's variables as Grafana would fill them."""
-    for path in sorted((WORKSPACE / "deploy/grafana/dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel.get("targets", ()):
-                yield target["expr"].replace("$__rate_interval", "20s").replace("$worker", ".*"), panel["title"]
 
 
 def recorded_series() -> list[str]:
     return re.findall(r"- record: (\S+)", (WORKSPACE / "deploy/prometheus/rules/recording.rules.yml").read_text())
-
-
-def has_numbers(samples: list[Sample]) -> bool:
-    """A quantile of nothing is NaN; series of what nobody used in the window (a method, a model) may be, all of them may not."""
-    return any(math.isfinite(sample.value) for sample in samples)
-
-
-def stops_cleanly(stack: Stack, *services: str) -> None:
-    """`docker compose stop` ends them by themselves: within the grace period, with exit code 0."""
-    started = time.monotonic()
-    stack.compose("stop", *services)
-    assert time.monotonic() - started < min(GRACE_S[service] for service in services)
-    for service in services:
-        assert stack.inspect(service, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false", service
 
 
 def test_everything_is_healthy_and_the_model_was_prepared_first(stack: Stack) -> None:
@@ -116,7 +63,7 @@ def test_under_load_every_panel_and_every_rule_has_data_and_nothing_fails(stack:
     refused = stack.roost("schedule", "gemma-3-271m")  # the panel of refusals needs some
     assert refused.returncode != 0
     assert MODEL in refused.stderr, "the nearest names are told"
-    missing = dict(queries_of_dashboards())
+    missing = queries_of("overview")
     rules = set(recorded_series())
 
     def all_have_data() -> bool | None:

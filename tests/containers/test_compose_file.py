@@ -9,7 +9,7 @@ from typing import TypedDict, cast
 
 import pytest
 
-from tests.containers.stack import WORKSPACE, Stack, succeed
+from tests.containers.stack import CENTRAL, GOSSIP, WORKSPACE, Plan, Stack, succeed
 
 pytestmark = pytest.mark.containers
 ONE_SHOT = {"prepare-models", "load"}
@@ -41,6 +41,7 @@ class Service(TypedDict, total=False):
     """What Compose says of a service, as far as it is asked here."""
 
     image: str
+    network_mode: str
     build: Build
     environment: dict[str, str]
     healthcheck: Healthcheck
@@ -58,11 +59,29 @@ class Service(TypedDict, total=False):
     pids_limit: int
 
 
-@pytest.fixture(scope="module")
-def services(engine: str) -> dict[str, Service]:
-    stack = Stack(project="roost-config", ports=[19000, 18001, 18002, 18003, 19090])
+def read(stack: Stack) -> dict[str, Service]:
     config = json.loads(stack.compose("--profile", "load", "config", "--format", "json"))
     return cast("dict[str, Service]", config["services"])
+
+
+@pytest.fixture(scope="module")
+def central(engine: str) -> dict[str, Service]:
+    return read(Stack(CENTRAL, "roost-config", [19000, 18001, 18002, 18003, 19090]))
+
+
+@pytest.fixture(scope="module")
+def gossip(engine: str) -> dict[str, Service]:
+    return read(Stack(GOSSIP, "roost-config", [17846, 17847, 17848, 18001, 18002, 18003, 19090]))
+
+
+@pytest.fixture(params=["central", "gossip"])
+def services(request: pytest.FixtureRequest) -> dict[str, Service]:
+    """Of each of the two files."""
+    return cast("dict[str, Service]", request.getfixturevalue(request.param))
+
+
+def published_ports(services: dict[str, Service]) -> dict[str, list[int]]:
+    return {name: [int(port["published"]) for port in service["ports"]] for name, service in services.items() if service.get("ports")}
 
 
 def published(services: dict[str, Service]) -> Iterator[tuple[str, Port]]:
@@ -71,26 +90,37 @@ def published(services: dict[str, Service]) -> Iterator[tuple[str, Port]]:
             yield name, port
 
 
-def test_the_file_is_valid_as_it_is(engine: str) -> None:
-    succeed("docker", "compose", "config", "--quiet")
+@pytest.mark.parametrize("plan", [CENTRAL, GOSSIP], ids=lambda plan: plan.file)
+def test_the_file_is_valid_as_it_is(engine: str, plan: Plan) -> None:
+    succeed("docker", "compose", "--file", plan.file, "config", "--quiet")
 
 
-def test_every_published_port_is_on_loopback_and_can_be_moved(services: dict[str, Service]) -> None:
-    ports = list(published(services))
-    assert {name: int(port["published"]) for name, port in ports} == {
-        "coordinator": 19000,
-        "worker-1": 18001,
-        "worker-2": 18002,
-        "worker-3": 18003,
-        "prometheus": 19090,
-        "grafana": 3000,
-    }
-    assert {port["host_ip"] for _, port in ports} == {"127.0.0.1"}
+def test_every_published_port_can_be_moved(central: dict[str, Service], gossip: dict[str, Service]) -> None:
+    workers = {f"worker-{number}": [18000 + number] for number in (1, 2, 3)}
+    pods = {f"pod-{number}": [18000 + number, 17845 + number] for number in (1, 2, 3)}
+    watching = {"prometheus": [19090], "grafana": [3000]}
+    assert published_ports(central) == {"coordinator": [19000]} | workers | watching
+    assert published_ports(gossip) == pods | watching
 
 
-def test_a_worker_advertises_the_port_that_is_published(services: dict[str, Service]) -> None:
+def test_every_published_port_is_on_loopback(services: dict[str, Service]) -> None:
+    assert {port["host_ip"] for _, port in published(services)} == {"127.0.0.1"}
+
+
+def test_without_a_coordinator_a_worker_and_its_sidecar_share_a_network_and_their_name(gossip: dict[str, Service]) -> None:
+    assert "coordinator" not in gossip
     for number in (1, 2, 3):
-        worker = services[f"worker-{number}"]
+        worker, sidecar, pod = (gossip[f"{kind}-{number}"] for kind in ("worker", "sidecar", "pod"))
+        assert worker["network_mode"] == sidecar["network_mode"] == f"service:pod-{number}"
+        assert worker["environment"]["ROOST_WORKER_NODE_ID"] == sidecar["environment"]["ROOST_GOSSIP_NODE_ID"] == f"worker-{number}"
+        assert worker["environment"]["ROOST_WORKER_COORDINATOR_HOST"] == ""
+        advertised = {worker["environment"]["ROOST_WORKER_ADVERTISE"], sidecar["environment"]["ROOST_GOSSIP_GRPC_ADVERTISE"]}
+        assert advertised == {f"127.0.0.1:{port['published']}" for port in pod["ports"]}
+
+
+def test_a_worker_advertises_the_port_that_is_published(central: dict[str, Service]) -> None:
+    for number in (1, 2, 3):
+        worker = central[f"worker-{number}"]
         assert worker["environment"]["ROOST_WORKER_ADVERTISE"] == f"127.0.0.1:{worker['ports'][0]['published']}"
         assert worker["environment"]["ROOST_WORKER_PORT"] == str(worker["ports"][0]["target"])
         assert worker["healthcheck"]["test"][-1] == f"127.0.0.1:{worker['ports'][0]['target']}"
@@ -118,8 +148,20 @@ def test_services_restart_and_one_shots_do_not(services: dict[str, Service]) -> 
     assert all(service["restart"] == "unless-stopped" for name, service in services.items() if name not in ONE_SHOT)
 
 
-def test_services_start_in_the_order_of_their_health(services: dict[str, Service]) -> None:
-    waits = {name: {other: how["condition"] for other, how in service.get("depends_on", {}).items()} for name, service in services.items()}
+def waits_of(services: dict[str, Service]) -> dict[str, dict[str, str]]:
+    return {name: {other: how["condition"] for other, how in service.get("depends_on", {}).items()} for name, service in services.items()}
+
+
+def test_services_start_in_the_order_of_their_health(central: dict[str, Service], gossip: dict[str, Service]) -> None:
+    waits = waits_of(gossip)
+    for number in (1, 2, 3):
+        assert waits[f"worker-{number}"] == {
+            "prepare-models": "service_completed_successfully",
+            f"pod-{number}": "service_started",
+            f"sidecar-{number}": "service_healthy",
+        }
+    assert waits["prometheus"] == {"sidecar-1": "service_healthy"}
+    waits = waits_of(central)
     for number in (1, 2, 3):
         assert waits[f"worker-{number}"] == {"prepare-models": "service_completed_successfully", "coordinator": "service_healthy"}
     assert waits["prometheus"] == {"coordinator": "service_healthy"}

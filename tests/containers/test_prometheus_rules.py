@@ -17,9 +17,15 @@ def promtool(*arguments: str) -> str:
     return succeed("docker", "run", "--rm", "--network", "none", "--volume", MOUNT, "--entrypoint", "promtool", IMAGE, *arguments)
 
 
+def text_of(pattern: str) -> str:
+    return "\n".join(path.read_text() for path in sorted(PROMETHEUS.glob(pattern)))
+
+
 @pytest.mark.containers
 def test_the_configuration_and_the_rules_are_valid(engine: str) -> None:
-    promtool("check", "config", "--lint=all", "--lint-fatal", "/etc/prometheus/prometheus.yml")
+    configurations = sorted(f"/etc/prometheus/{path.name}" for path in PROMETHEUS.glob("*.yml"))
+    assert len(configurations) == 2
+    promtool("check", "config", "--lint=all", "--lint-fatal", *configurations)
 
 
 @pytest.mark.containers
@@ -33,8 +39,8 @@ def test_the_tool_is_the_version_that_the_stack_runs() -> None:
 
 
 def test_every_alert_is_tested_firing() -> None:
-    declared = set(re.findall(r"- alert: (\w+)", (PROMETHEUS / "rules/alerts.rules.yml").read_text()))
-    cases = (PROMETHEUS / "tests/alerts.test.yml").read_text()
+    declared = set(re.findall(r"- alert: (\w+)", text_of("rules/*.rules.yml")))
+    cases = text_of("tests/*.test.yml")
     fired = set(re.findall(r"alertname: (\w+)\s+exp_alerts:", cases))
     assert fired == declared
 

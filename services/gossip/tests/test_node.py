@@ -104,6 +104,37 @@ def test_seeds_are_asked_again_until_one_answers() -> None:
     assert asked[-1] - asked[-2] > asked[1] - asked[0]
 
 
+def asked_within(node: ObjectNode, seconds: float) -> list[float]:
+    """When a node asks anybody over a stream, up to then."""
+    times = []
+    while (due := node.next_timer()) is not None and due <= seconds:
+        node.handle_timer(due)
+        times += [due for _ in node.stream_requests(due)]
+    return times
+
+
+def test_a_seed_that_is_leaving_is_no_way_into_the_cluster() -> None:
+    one, two = make_node("one"), make_node("two")
+    two.leave(0.0)
+    one.join([address_of("two")], 0.5)
+    one.handle_timer(0.5)
+    exchange(one, two, 0.5)
+    assert not [event for event in events(one) if isinstance(event, ClusterJoined)]
+    assert len(asked_within(one, 10.0)) >= 3, "it asks on"
+
+
+def test_one_who_is_left_alone_asks_its_seeds_at_once() -> None:
+    one, two = make_node("one"), make_node("two")
+    one.join([address_of("two")], 0.5)
+    one.handle_timer(0.5)
+    exchange(one, two, 0.5)
+    assert ClusterJoined(address_of("two")) in events(one)
+    hear(one, "two", Left("two", 10, 0), now=2.0)
+    again = asked_within(one, 6.0)
+    assert again[0] == 2.0
+    assert len(again) >= 3
+
+
 def test_a_leave_is_told_and_is_no_death() -> None:
     me, other = node_with("a", "b", "c"), node_with("me")
     me.leave(5.0)

@@ -33,7 +33,8 @@ from .simulation.cluster import Cluster
 from .simulation.measure import D, crash, formed, loss
 from .simulation.run import Report, simulate
 
-SEEDS = int(os.environ.get("ROOST_SIM_SEEDS", "20"))  # `make test` asks for more
+SEEDS = 20  # of the fast tests
+MORE_SEEDS = 200  # of all tests
 ROOT = Path(__file__).parents[3]
 
 HAPPENS_IN_EVERY_RUN = ("lost", "duplicated", "jittered", "cut", "sent", "suspected", "recovered", "deltas_news", "HotChanged")
@@ -58,7 +59,14 @@ def test_faults_really_happened(reports: list[Report]) -> None:
         assert not absent, f"seed {report.seed} never saw {absent}"
     total = sum((report.counts for report in reports), Counter[str]())
     absent = [name for name in HAPPENS_IN_SOME_RUN if not total[name]]
-    assert SEEDS < 20 or not absent, f"no seed ever saw {absent}"
+    assert not absent, f"no seed ever saw {absent}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(SEEDS, MORE_SEEDS, SEEDS))
+def test_many_seeds_end_in_agreement(first: int) -> None:
+    agreed = [simulate(seed).converged_after_s for seed in range(first, first + SEEDS)]
+    assert len(agreed) == SEEDS
 
 
 @pytest.mark.parametrize("seed", [1, 3])  # on objects, on sealed bytes

@@ -4,131 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from roost.client.client import RoostClient
-from roost.client.gossip import GossipClient, Membership, MemberStatus
+from roost.client.gossip import GossipClient, MemberStatus
 from roost.client.results import Plane
 from roost.cluster.worker_state import Liveness
 
+from .processes import START_S, Cluster, cluster, epoch_of, status
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-START_S = 40.0  # a process starts in under 2 s; a busy machine may take many times that
 MIN_SUSPICION_S = 4.0  # 4 · max(1, log10 n) probe intervals of 1 s
-MODELS = '[models.sim-a]\nengine = "simulated"\nsource = "published"\nsize = "100MB"\noptions = { time_scale = 0.02 }\n'
-
-
-class Process:
-    """One started process, its log, and what it said of its ports."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.process = process
-        self.log = log
-
-    async def said(self, event: str) -> dict[str, str]:
-        """The keys of the first line of the log with that event."""
-        async with asyncio.timeout(START_S):
-            while True:
-                for line in self.log.read_text().splitlines():
-                    if event in line:
-                        return dict(word.split("=", 1) for word in line.split() if "=" in word)
-                assert self.process.returncode is None, self.log.read_text()
-                await asyncio.sleep(0.05)
-
-    async def kill(self) -> None:
-        """kill -9."""
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
-
-
-class Cluster:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sidecars: dict[str, Process] = {}
-        self.workers: dict[str, Process] = {}
-        self.grpc: dict[str, str] = {}
-        self.port: dict[str, str] = {}
-        (folder / "models.toml").write_text(MODELS)
-
-    async def start(self, name: str, *, port: str = "0", grpc_port: str = "0") -> None:
-        seeds = ",".join(f"127.0.0.1:{port}" for port in self.port.values())
-        options = ("--node-id", name, "--port", port, "--grpc-port", grpc_port, "--metrics-port", "0", "--seeds", seeds)
-        self.sidecars[name] = await self._spawn(f"sidecar-{name}", "roost.gossip", options)
-        said = await self.sidecars[name].said("sidecar_started")
-        self.grpc[name], self.port[name] = f"127.0.0.1:{said['grpc_port']}", said["port"]
-
-    async def start_worker(self, name: str) -> None:
-        options = ("--node-id", name, "--port", "0", "--metrics-port", "0", "--coordinator-host", "", "--sidecar", self.grpc[name])
-        models = ("--models", str(self.folder / "models.toml"), "--memory", "300MB")
-        self.workers[name] = await self._spawn(name, "roost.worker", (*options, *models))
-
-    async def _spawn(self, name: str, module: str, options: Sequence[str]) -> Process:
-        log = self.folder / f"{name}-{time.monotonic_ns()}.log"
-        with log.open("wb") as output:
-            environment = {key: value for key, value in os.environ.items() if not key.startswith("ROOST_")}
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module, *options, stdout=output, stderr=asyncio.subprocess.STDOUT, env=environment
-            )
-        return Process(process, log)
-
-    async def await_live(self, asked: str, *names: str) -> None:
-        async with (
-            asyncio.timeout(START_S),
-            RoostClient(self.grpc[asked]) as client,
-            contextlib.aclosing(client.watch(0.05)) as states,
-        ):
-            async for state in states:
-                if {worker.state.node_id for worker in state.workers if worker.liveness is Liveness.LIVE} >= set(names):
-                    return
-
-    async def await_members(self, asked: str, holds: Callable[[Membership], bool], within_s: float = START_S) -> float:
-        """Seconds until the members, as that sidecar knows them, came to hold."""
-        started = time.monotonic()
-        async with (
-            asyncio.timeout(within_s),
-            GossipClient(self.grpc[asked]) as client,
-            contextlib.aclosing(client.watch_members(0.05)) as changes,
-        ):
-            async for members in changes:
-                if holds(members):
-                    break
-        return time.monotonic() - started
-
-    async def stop(self) -> None:
-        for process in (*self.workers.values(), *self.sidecars.values()):
-            await process.kill()
-
-
-@contextlib.asynccontextmanager
-async def cluster(folder: Path, size: int) -> AsyncIterator[Cluster]:
-    made = Cluster(folder)
-    try:
-        names = [f"worker-{number}" for number in range(1, size + 1)]
-        for name in names:
-            await made.start(name)
-        for name in names:
-            await made.start_worker(name)
-        for name in names:
-            await made.await_live(name, *names)
-        yield made
-    finally:
-        await made.stop()
-
-
-def status(name: str, wanted: MemberStatus) -> Callable[[Membership], bool]:
-    return lambda members: any(member.node_id == name and member.status is wanted for member in members.members)
-
-
-def epoch_of(members: Membership, name: str) -> int:
-    return next(member.epoch for member in members.members if member.node_id == name)
 
 
 async def test_a_machine_that_dies_is_suspect_in_three_seconds_then_dead_and_back_with_a_new_epoch(tmp_path: Path) -> None:
@@ -157,11 +48,8 @@ async def test_a_machine_that_dies_is_suspect_in_three_seconds_then_dead_and_bac
 async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Path) -> None:
     async with cluster(tmp_path, 2) as made:
         await made.workers["worker-2"].kill()
-        async with asyncio.timeout(START_S), RoostClient(made.grpc["worker-1"]) as client:
-            async with contextlib.aclosing(client.watch(0.05)) as states:
-                async for state in states:
-                    if any(w.state.node_id == "worker-2" and w.liveness is Liveness.SUSPECT for w in state.workers):
-                        break
+        await sees(made, "worker-1", "worker-2", Liveness.SUSPECT)
+        async with RoostClient(made.grpc["worker-1"]) as client:
             assert (await client.schedule("sim-a")).worker_id == "worker-1"
         await made.start_worker("worker-2")
         await made.await_live("worker-1", "worker-2")
@@ -171,6 +59,24 @@ async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Pat
         await made.start("worker-2", port=made.port["worker-2"], grpc_port=made.grpc["worker-2"].rpartition(":")[2])
         await made.await_live("worker-1", "worker-2")
         assert made.workers["worker-2"].process.returncode is None
+
+
+async def sees(made: Cluster, asked: str, worker_id: str, wanted: Liveness) -> None:
+    async with asyncio.timeout(START_S), RoostClient(made.grpc[asked]) as client, contextlib.aclosing(client.watch(0.05)) as states:
+        async for state in states:
+            if any(worker.state.node_id == worker_id and worker.liveness is wanted for worker in state.workers):
+                return
+
+
+async def test_a_paused_worker_gets_no_new_work_until_it_goes_on(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2) as made:
+        made.workers["worker-2"].process.send_signal(signal.SIGSTOP)
+        await sees(made, "worker-1", "worker-2", Liveness.SUSPECT)
+        async with RoostClient(made.grpc["worker-1"]) as client:
+            assert {(await client.schedule("sim-a")).worker_id for _ in range(5)} == {"worker-1"}
+        await sees(made, "worker-1", "worker-2", Liveness.DEAD)
+        made.workers["worker-2"].process.send_signal(signal.SIGCONT)
+        await sees(made, "worker-1", "worker-2", Liveness.LIVE)
 
 
 async def test_a_paused_sidecar_comes_back_by_itself_and_accuses_nobody(tmp_path: Path) -> None:

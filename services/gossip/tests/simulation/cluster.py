@@ -148,12 +148,16 @@ class Cluster(Generic[D]):
                 self._deliver_later(delay, host.address, datagram.address, datagram.data)
         for request in node.stream_requests(clock):
             self._carry_stream(host, node, request.request, request.address, request.data, request.timeout_s)
+        has_left = False
         while (event := node.next_event()) is not None:
             self._take_event(host, event)
-        if host.node is not None:
+            has_left = has_left or isinstance(event, LeaveCompleted)
+        if not has_left:
             self._wake_later(host, node)
         for watcher in self.watchers:
-            watcher.observe(self, host)
+            watcher.observe(self, host)  # of a node that has left, too: what it wrote last is on its way
+        if has_left:
+            host.node = None
 
     def _take_event(self, host: Host[D], event: Event) -> None:
         self.counts[type(event).__name__] += 1
@@ -162,8 +166,6 @@ class Cluster(Generic[D]):
         if self.is_keeping_events:
             self.events.append((self.now, host.name, event))
             self.note(f"event {host.name} {event}")
-        if isinstance(event, LeaveCompleted):
-            host.node = None
         if isinstance(event, ClusterJoined):
             self.counts["joined_cluster"] += 1
 
@@ -225,6 +227,9 @@ class Cluster(Generic[D]):
         self.at(self.now + delay, arrive)
 
     def _carry_stream(self, host: Host[D], node: Node[D], request: int, target: Address, data: D, timeout_s: float) -> None:
+        named = self.hosts.get(target[0])
+        if named is not None:
+            target = named.address  # a seed's name is looked up at each attempt
         deadline = self.now + timeout_s
         is_over = False
 

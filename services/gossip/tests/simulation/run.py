@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from roost.gossip.codec import BytesCodec, ObjectCodec
 from roost.gossip.keyring import Keyring
-from roost.gossip.protocol.config import StateParameters, SwimParameters
+from roost.gossip.protocol.config import Address, StateParameters, SwimParameters
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Packet, StreamMessage
 from roost.gossip.protocol.wire import Codec
@@ -33,6 +33,7 @@ D = TypeVar("D")
 DEFAULT_TICKS = 60
 CALM_LIMIT_S = 240.0  # a lone accuser's suspicion, a pruned row, a round of seeds: all have passed by then
 CALM_STEP_S = 4.0
+SEEDS: tuple[Address, ...] = (("n0", 7946), ("n1", 7946))  # names, which follow a host that moves
 KEY = b"a key of the simulation: 32 byte"
 
 SWIM = SwimParameters(
@@ -133,6 +134,8 @@ class Chaos(Generic[D]):
             for host in cluster.hosts.values():
                 if host.node is None:
                     self._boot(host)
+        if not any(cluster.hosts[name].node for name, _ in SEEDS):
+            self._boot(cluster.hosts[SEEDS[0][0]])  # who came while no seed was there is known to nobody, and has nobody to ask
         start = cluster.now
         while problems := disagreements(cluster):
             if cluster.now - start >= self._calm_limit_s:
@@ -141,8 +144,7 @@ class Chaos(Generic[D]):
         return cluster.now - start
 
     def _boot(self, host: Host[D], epoch: int | None = None) -> None:
-        seeds = [h.address for h in self._cluster.hosts.values() if h.name in {"n0", "n1"}]
-        self._cluster.boot(host, seeds=seeds, epoch=epoch)
+        self._cluster.boot(host, seeds=list(SEEDS), epoch=epoch)
 
     # --- one tick ---
 
@@ -186,7 +188,7 @@ class Chaos(Generic[D]):
             self._boot(host)
         elif kind < 0.2:
             self._counts["clocks_set_back"] += 1
-            self._boot(host, max(1, host.epoch - 500))
+            self._boot(host, max(host.lives, host.epoch - 500 + host.lives))  # no clock shows the same millisecond twice
         else:
             self._boot(host)
 

@@ -22,7 +22,7 @@ from roost.placement.fleet import Fleet
 from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
 from roost.placement.reasons import reason
 from roost.placement.refusals import refusal
-from roost.placement.registry import policy_factory
+from roost.placement.registry import MakePolicy, policy_factory
 from roost.placement.request import PlacementRequest
 from roost.placement.reservations import SIMPLE_REPORTER_BOUND_S, Reservation, Reservations
 from roost.placement.rng import Rng
@@ -38,10 +38,11 @@ class Placer:
     """Mutable, one owner. `decider` begins every decision id, so it must be unique among deciders and their lives.
 
     `is_view_shared`: other deciders place by views like this one, each as stale in its own way, and must not all choose alike.
-    Raises InvalidField if there is no such policy.
+    `make_policy` makes one that has no name in the registry; `policy` is then what decisions call it. Raises InvalidField if there is no
+    such policy.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a decider has that many sides
         self,
         view: ClusterView,
         policy: str = "weighted-score",
@@ -50,8 +51,9 @@ class Placer:
         decider: str,
         reservation_bound_s: float = 5.0,
         is_view_shared: bool = False,
+        make_policy: MakePolicy | None = None,
     ) -> None:
-        make_policy = policy_factory(policy)
+        make_policy = make_policy or policy_factory(policy)
         self._view = view
         self._decider = decider
         self._decisions = 0

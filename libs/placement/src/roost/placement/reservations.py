@@ -102,13 +102,13 @@ class Reservations:
         made_by = now - self._bound_s
         if made_by < self._made_since:
             return NOBODY
-        lighter: set[str] = set()
+        lighter: dict[str, None] = {}  # in order, so that a run can be repeated
         while self._order and self._order[0][0] <= made_by:
             node_id = self.drop(self._order.popleft()[1])
             if node_id is not None:
-                lighter.add(node_id)
+                lighter[node_id] = None
         self._made_since = self._order[0][0] if self._order else now
-        return lighter
+        return lighter.keys()
 
     def forget(self, node_id: str) -> None:
         """The worker is not known any more."""

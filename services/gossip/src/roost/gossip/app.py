@@ -171,7 +171,7 @@ class _Life:
     async def keep_time(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._worker.advance()
+            self._worker.advance(TICK_S)
             self._core.plane.advance()
 
     async def keep_gauges(self) -> None:

@@ -1,8 +1,8 @@
 """The worker beside this sidecar: what it last said, whether it is here, and telling both to the view and to the others.
 
-State: its current stream and last report, and since when it is away. Invariants: at most one stream is current, the one opened last;
-whatever the view holds of our own worker, the node has been told too. The sidecar outlives its worker and the worker its sidecar: neither
-waits for the other.
+State: its current stream and last report, when that came, and since when it is away. Invariants: at most one stream is current, the one
+opened last; a worker is away while it has no stream or is silent on it; whatever the view holds of our own worker, the node has been told
+too. The sidecar outlives its worker and the worker its sidecar: neither waits for the other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from typing import Protocol
 
 from roost.cluster.errors import InvalidField, RoostError, WorkerSuperseded
+from roost.cluster.view import STOOD_STILL_S, SUSPECT_AFTER_S
 from roost.cluster.worker_state import Liveness, WorkerState
 from roost.gossip.plane import GossipPlane
 from roost.gossip.protocol.hot_state import Load
@@ -44,7 +45,7 @@ class WorkerStream:
 
 
 class OwnWorker:
-    """Must be used from one event loop. `dead_after_s`: seconds of absence after which the worker is said to be gone."""
+    """Must be used from one event loop. `dead_after_s`: seconds away after which the worker is said to be dead."""
 
     def __init__(
         self, node_id: str, plane: GossipPlane, publishing: Publishing, speaker: Speaker, *, dead_after_s: float, log: Logger
@@ -58,11 +59,14 @@ class OwnWorker:
         self._stream: WorkerStream | None = None
         self._opened = 0
         self._last: WorkerState | None = None
+        self._heard_at = self._advanced_at = plane.now
         self._away_since: float | None = None
+        self._liveness = Liveness.DEAD
 
     @property
     def is_here(self) -> bool:
-        return self._stream is not None
+        """Whether it reports to us."""
+        return self._liveness is Liveness.LIVE
 
     @property
     def is_known(self) -> bool:
@@ -76,7 +80,7 @@ class OwnWorker:
         self._opened += 1
         if self._stream is not None:
             self._stream.end(WorkerSuperseded(self.node_id, self._stream.epoch, first.epoch))
-        self._stream, self._away_since = stream, None
+        self._stream = stream
         self._log.info("worker_connected", worker_id=self.node_id, epoch=first.epoch, address=first.address)
         return stream
 
@@ -90,16 +94,27 @@ class OwnWorker:
         """The stream ended. If it was the current one, the worker is away."""
         if self._stream is not stream:
             return
-        self._stream, self._away_since = None, self._plane.now
-        self._log.warning("worker_away", worker_id=self.node_id)
-        self._judge(Liveness.SUSPECT)
+        self._stream = None
+        if self._liveness is Liveness.LIVE:
+            self._miss("worker_away")
 
-    def advance(self) -> None:
-        """Lets the time that has passed take effect."""
-        if self._away_since is not None and self._plane.now - self._away_since > self.dead_after_s:
+    def advance(self, expected_interval_s: float) -> None:
+        """Lets the time that has passed take effect. Called later than expected, we stood still: what it said meanwhile lies unread."""
+        now = self._plane.now
+        if now - self._advanced_at > expected_interval_s + STOOD_STILL_S:
+            self._heard_at = now
+        self._advanced_at = now
+        if self._liveness is Liveness.LIVE and now - self._heard_at > SUSPECT_AFTER_S:
+            self._miss("worker_silent")
+        elif self._away_since is not None and now - self._away_since > self.dead_after_s:
             self._away_since = None
             self._log.warning("worker_gone", worker_id=self.node_id)
             self._judge(Liveness.DEAD)
+
+    def _miss(self, event: str) -> None:
+        self._away_since = self._plane.now
+        self._log.warning(event, worker_id=self.node_id)
+        self._judge(Liveness.SUSPECT)
 
     def _take(self, state: WorkerState, stream: WorkerStream) -> None:
         if state.node_id != self.node_id:
@@ -110,11 +125,14 @@ class OwnWorker:
             if known > state.epoch:
                 raise WorkerSuperseded(self.node_id, state.epoch, known)
             return
-        self._last = state
+        if self._liveness is not Liveness.LIVE and self._stream is stream:
+            self._log.info("worker_heard_again", worker_id=self.node_id)
+        self._last, self._heard_at, self._away_since, self._liveness = state, self._plane.now, None, Liveness.LIVE
         self._tell(state, Liveness.LIVE)
         self._plane.worker_changed(self.node_id)
 
     def _judge(self, liveness: Liveness) -> None:
+        self._liveness = liveness
         self._plane.local.own_judged(self.node_id, liveness, self._plane.now)
         if self._last is not None:
             self._tell(self._last, liveness)

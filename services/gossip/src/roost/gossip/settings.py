@@ -55,11 +55,11 @@ class GossipSettings(ServiceSettings):
         None, description="file (models.toml) of the models that are known before any worker told of its own, instead of the one that ships"
     )
     dead_after_s: float = Field(
-        10.0,
+        4.0,
         ge=0.05,
         le=3600,
         json_schema_extra={"flag": "--dead-after"},
-        description="seconds after which a worker that left its sidecar is listed dead",
+        description="seconds after which a worker that left its sidecar, or fell silent, is listed dead; it gets no new work before that",
     )
 
     @field_validator("node_id")

@@ -48,9 +48,7 @@ class WorkerMetrics:
         self._duration = histogram("request_duration_seconds", "From acceptance to the last token.", "model")
         self._first_token = histogram("time_to_first_token_seconds", "From acceptance to the first token.", "model", "cache")
         self._tokens = counter("tokens_generated_total", "Tokens generated.", "model")
-        self._connected = {
-            peer: gauge(f"{peer}_connected", f"1 while the {peer} takes this worker's reports.") for peer in ("coordinator", "sidecar")
-        }
+        self._connected = gauge("decider_connected", "1 while the coordinator or the sidecar takes this worker's reports.", "decider")
         self._draining = gauge("draining", "1 while the worker takes no new requests.")
 
     def looked_up(self, model: str, result: CacheResult) -> None:
@@ -84,9 +82,9 @@ class WorkerMetrics:
         """A request was not accepted. Names that no catalogue knows are the caller's, so they count as `other`."""
         self._requests.labels(self._label(model), "refused").inc()
 
-    def connected(self, peer: str, *, is_connected: bool) -> None:
-        """`peer` is coordinator or sidecar."""
-        self._connected[peer].set(is_connected)
+    def connected(self, decider: str, *, is_connected: bool) -> None:
+        """`decider` is coordinator or sidecar; one that was never told of has no series."""
+        self._connected.labels(decider).set(is_connected)
 
     def show(self, state: WorkerState) -> None:
         """Sets every gauge to what a report says."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
-from roost.cluster.worker_state import CacheCounters, CacheResult, DecisionOutcome, ModelStatus, Phase, WorkerState
+from roost.cluster.catalogue import Catalogue
+from roost.cluster.worker_state import CacheCounters, CacheResult, CatalogueModel, DecisionOutcome, ModelStatus, Phase, WorkerState
 from roost.worker.gpu import GpuMeter
+from roost.worker.model_cache import ModelCache
+from roost.worker.outcomes import Outcomes
 from roost.worker.residency import Residency, Stage
-from roost.worker.runtime import Runtime
+from roost.worker.slots import Slots
+from roost.worker.timings import LearnedTimes
 
 SOONEST_READY_S = 0.05  # said of a load that takes longer than expected, or no time: it is not ready, so it is not 0
 
@@ -21,10 +26,42 @@ class Clocks:
     wall: Callable[[], float]
 
 
+class House(Protocol):
+    """What keeps the models of a worker, and how often it loaded one or put one out."""
+
+    @property
+    def cache(self) -> ModelCache: ...
+    @property
+    def loads(self) -> int: ...
+    @property
+    def evictions(self) -> int: ...
+
+
+class Work(Protocol):
+    """The worker's work as far as a report tells of it: of a process, or of a worker in virtual time."""
+
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def catalogue(self) -> Catalogue: ...
+    @property
+    def host(self) -> House: ...
+    @property
+    def slots(self) -> Slots: ...
+    @property
+    def times(self) -> LearnedTimes: ...
+    @property
+    def outcomes(self) -> Outcomes: ...
+    @property
+    def is_draining(self) -> bool: ...
+    def expected_load_s(self, name: str) -> float: ...
+    def catalogue_models(self) -> tuple[CatalogueModel, ...]: ...
+
+
 class Reporter:
     """State: this life's epoch, the number of the last report, and the address by which clients reach this worker."""
 
-    def __init__(self, runtime: Runtime, gpu: GpuMeter, *, epoch: int, clocks: Clocks) -> None:
+    def __init__(self, runtime: Work, gpu: GpuMeter, *, epoch: int, clocks: Clocks) -> None:
         self.address = ""
         self._runtime = runtime
         self._gpu = gpu
@@ -35,10 +72,9 @@ class Reporter:
     def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]) -> WorkerState:
         """The state now, as the next report of this epoch."""
         self._sequence += 1
-        catalogue = self._runtime.catalogue_models() if has_catalogue else None
-        return replace(self.state(), catalogue=catalogue, outcomes=outcomes)
+        return self.state(self._runtime.catalogue_models() if has_catalogue else None, outcomes)
 
-    def state(self) -> WorkerState:
+    def state(self, catalogue: tuple[CatalogueModel, ...] | None = None, outcomes: tuple[DecisionOutcome, ...] = ()) -> WorkerState:
         """The state now, under the number of the last report."""
         runtime, slots, cache = self._runtime, self._runtime.slots, self._runtime.host.cache
         reading = self._gpu.reading(slots.busy, slots.slots)
@@ -59,6 +95,8 @@ class Reporter:
             timings=dict(runtime.times.timings),
             is_draining=runtime.is_draining,
             gpu_source=reading.source,
+            catalogue=catalogue,
+            outcomes=outcomes,
             cache=self._counters(),
         )
 

@@ -16,12 +16,15 @@ from roost.placement.sampling import draw
 
 
 class PowerOfTwo:
+    """`choices` other than two are for comparison: each further one gains little (Mitzenmacher, as above, section 3)."""
+
     because = "is the less loaded of two picked at random"
 
-    def __init__(self, fleet: Fleet, rng: Rng) -> None:
+    def __init__(self, fleet: Fleet, rng: Rng, choices: int = 2) -> None:
+        self._choices = choices
         self._fleet = fleet
         self._rng = rng
 
     def choose(self, request: PlacementRequest) -> Candidate | None:
-        drawn = draw(self._fleet, request, self._rng, 2)
+        drawn = draw(self._fleet, request, self._rng, self._choices)
         return min(drawn, key=load) if drawn else None  # of equals the first drawn, and either was as likely to be

@@ -45,11 +45,11 @@ from roost.gossip.protocol.messages import (
 from roost.gossip.protocol.outbox import Outbox
 from roost.gossip.protocol.pace import Pace
 from roost.gossip.protocol.probing import PROBE, PROBE_TIMEOUT
-from roost.gossip.protocol.push_pull import JOIN, PUSH_PULL, RECONNECT, RESEED, PushPulls
+from roost.gossip.protocol.push_pull import JOIN, PUSH_PULL, RECONNECT, PushPulls
 from roost.gossip.protocol.rng import Rng
 from roost.gossip.protocol.rumours import Rumours
 from roost.gossip.protocol.streams import Streams
-from roost.gossip.protocol.swim import GOSSIP, LEAVE, PRUNE, Swim
+from roost.gossip.protocol.swim import GOSSIP, LEAVE, PRUNE, RESEED, Swim
 from roost.gossip.protocol.timers import TimerKey, Timers
 from roost.gossip.protocol.wire import Codec, D, Rejected
 

@@ -1,7 +1,7 @@
 """Whole states over streams: joining through seeds, the periodic exchange with a random member, and knocking at the doors of the dead.
 
-A remote *dead* is taken as *suspect*, so that one who lives can say so. Invariant: until a seed has answered, or after everybody else is
-gone, the join timer runs whenever there are seeds.
+A remote *dead* is taken as *suspect*, so that one who lives can say so. Invariant: until a seed has led to a member that lives, or after
+everybody else is gone, the join timer runs whenever there are seeds.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from roost.gossip.protocol.messages import (
 )
 from roost.gossip.protocol.rng import jittered, sample
 from roost.gossip.protocol.streams import Asked, Purpose
-from roost.gossip.protocol.swim import Swim
+from roost.gossip.protocol.swim import RESEED, Swim
 from roost.gossip.protocol.timers import TimerKey
 
 JOIN: TimerKey = ("join", 0)
-RESEED: TimerKey = ("reseed", 0)
 PUSH_PULL: TimerKey = ("push_pull", 0)
 RECONNECT: TimerKey = ("reconnect", 0)
 
@@ -83,7 +82,7 @@ class PushPulls:
         self._retry_s = min(self._parameters.max_join_retry_s, 2 * self._retry_s)
 
     def reseed(self, now: float) -> None:
-        """The reseed timer: islands find each other through a common seed; one who is all alone joins anew."""
+        """The reseed timer: islands find each other through a common seed; one who is all alone, or just became so, joins anew."""
         if not self._members.reachable_count:
             self.join(self._seeds, now)
             return
@@ -146,6 +145,8 @@ class PushPulls:
             request = streams.next_request()
             push: StreamBody = ColdPush(request, deltas)
             streams.ask(Asked(request, Purpose.COLD_PUSH, asked.address, push, self._parameters.stream_timeout_s), now)
+        if not self._members.reachable_count:
+            return  # it is leaving, or knows nobody who lives: others may, or it may itself in its next life
         if asked.purpose is Purpose.JOIN and self._timers.deadline(JOIN) is not None:
             self._timers.cancel(JOIN)
             self._context.emit(ClusterJoined(asked.address))

@@ -23,6 +23,7 @@ from roost.gossip.protocol.timers import TimerKey
 GOSSIP: TimerKey = ("gossip", 0)
 PRUNE: TimerKey = ("prune", 0)
 LEAVE: TimerKey = ("leave", 0)
+RESEED: TimerKey = ("reseed", 0)
 
 _PRUNE_INTERVAL_S = 1.0
 _HAPPENING_OF = {
@@ -123,6 +124,8 @@ class Swim:
         happening = _HAPPENING_OF.get(outcome)
         if happening is not None:
             self._context.emit(MemberChanged(happening, member.peer()))
+        if member.is_gone and not self._members.reachable_count and self._timers.deadline(RESEED) is not None:
+            self._timers.set(RESEED, now)  # nobody is left to tell us who comes back
         if member.owner == self._me.owner and (self._me.epoch, self._me.name) > (member.epoch, member.name):
             self._be_reborn(self._me.epoch + 1, now)  # our state records would be taken for its
 

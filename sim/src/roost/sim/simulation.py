@@ -1,0 +1,349 @@
+"""The simulator's front door: say what a cluster and its load are like, run it, read what became of the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from roost.cluster.catalogue import ModelSpec
+from roost.cluster.errors import InvalidField
+from roost.cluster.view import ClusterView
+from roost.placement.placer import Placer
+from roost.placement.registry import MakePolicy, policy_factory
+from roost.placement.policies.power_of_two import PowerOfTwo
+from roost.sim.agenda import Agenda
+from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
+from roost.sim.central import CentralPlane, Knowing
+from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
+from roost.sim.distributions import Distribution, as_distribution
+from roost.sim.faults import Fault, Kind
+from roost.sim.fleet_of import catalogue_of, equal_models, speeds_of
+from roost.sim.flight import Flight
+from roost.sim.ledger import Ledger
+from roost.sim.links import Reports
+from roost.sim.machine import UNBOUNDED, Build, Machine
+from roost.sim.planes import Plane
+from roost.sim.popularity import Popularity, uniform
+from roost.sim.records import WorkerSample
+from roost.sim.run import Run
+from roost.sim.seeds import rng_for
+from roost.sim.work import DrawnWork, TokenWork, Work
+from roost.sim.workload import Ask, Drawn, Tokens, drawn_asks, with_service
+
+PLANES = ("central", "gossip", "hybrid")
+DRAIN_S = 600.0  # after the last arrival of a timed run: what has not ended by then never will
+LOOK_EVERY = 256  # events between two looks at whether it is over
+POWER_OF = "power-of-"
+
+Progress = Callable[[float, int], None]
+"""Called now and then with the virtual time and the number of requests so far."""
+
+
+class Simulation:
+    """One cluster, one load, one seed. `run` may be called once.
+
+    Rates are a second, times seconds. A plain number where a distribution is wanted stands for itself. See docs/simulator.md.
+    Raises ValueError or InvalidField, naming what is wrong.
+    """
+
+    def __init__(  # noqa: PLR0913  # the whole of an experiment is said in one place
+        self,
+        *,
+        workers: int = 1,
+        slots: int = 1,
+        arrivals: Arrivals | ClosedLoop | Distribution | None = None,
+        trace: Iterable[Ask] | None = None,
+        service: Distribution | float | None = None,
+        tokens: Tokens | None = None,
+        policy: str = "weighted-score",
+        plane: str = "central",
+        seed: int = 1,
+        models: int | Sequence[ModelSpec] = 1,
+        popularity: Popularity | None = None,
+        cache_models: int | None = None,
+        memory_bytes: int | None = None,
+        load: Distribution | float | None = None,
+        time_scale: float = 1.0,
+        warm: bool | None = None,
+        eviction: str = "lru",
+        queue_capacity: int = UNBOUNDED,
+        staleness_s: float = 0.0,
+        counts_own_decisions: bool = True,
+        reports: Reports | None = None,
+        delays: Delays = NO_DELAYS,
+        may_queue: bool = False,
+        max_attempts: int = 4,
+        timeout_s: float = 300.0,
+        first_token_share: float = 0.0,
+        faults: Iterable[Fault] = (),
+        sample_s: float = 0.0,
+        entries: int = 0,
+        gossip_model: str = "auto",
+    ) -> None:
+        _check(workers=workers, slots=slots, plane=plane, eviction=eviction, staleness_s=staleness_s)
+        if (arrivals is None) == (trace is None):
+            raise ValueError("give either arrivals or a trace")
+        self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
+        self._make_policy = policy_named(policy)
+        self.agenda = Agenda()
+        specs = equal_models(models, slots) if isinstance(models, int) else tuple(models)
+        self.models = specs
+        self._index = {spec.name: number for number, spec in enumerate(specs)}
+        self.is_served_by_tokens = service is None
+        drawn_service = None if service is None else as_distribution(service)
+        build = _build(specs, slots, cache_models, memory_bytes, warm, eviction, queue_capacity)
+        speeds = speeds_of(specs, time_scale)
+        loads, load_rng = None if load is None else as_distribution(load), rng_for(seed, "loads")
+        work: Work = (
+            TokenWork(self.agenda, loads, load_rng, speeds)
+            if drawn_service is None
+            else DrawnWork(self.agenda, loads, load_rng, speeds, first_share=first_token_share)
+        )
+        catalogue = catalogue_of(specs)
+        width = len(str(workers - 1))
+        self.machines = [
+            Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)
+        ]
+        self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
+        self.events: list[tuple[float, str]] = []
+        self._faults = sorted(faults, key=lambda fault: fault.at_s)
+        if reports is None and (plane != "central" or self._faults):
+            if staleness_s:
+                raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
+            reports = Reports()
+        if reports is not None and staleness_s:
+            raise ValueError("give either staleness_s (a board) or reports")
+        knowing = Knowing(reports, staleness_s, counts_own_decisions)
+        self.entries = entries
+        self._gossip_model = gossip_model
+        self.plane = self._plane(knowing)
+        self._clients = Clients(
+            self.agenda,
+            self.plane,
+            self.machines,
+            self.ledger,
+            rng_for(seed, "clients"),
+            delays=delays,
+            manners=Manners(max_attempts, timeout_s, may_queue),
+            ended=self._ended,
+        )
+        popularity = popularity or uniform(len(specs))
+        if len(popularity.shares) != len(specs):
+            raise ValueError(f"popularity is of {len(popularity.shares)} models and there are {len(specs)}")
+        lengths = (tokens or Tokens()) if self.is_served_by_tokens else tokens
+        self._drawn = Drawn(seed, popularity, lengths, drawn_service)
+        self._loop = arrivals if isinstance(arrivals, ClosedLoop) else None
+        self._asks: Iterator[Ask] = iter(())
+        if trace is not None:
+            self._asks = with_service(trace, drawn_service, seed)
+        elif arrivals is not None and not isinstance(arrivals, ClosedLoop):
+            stream = Renewal(arrivals) if isinstance(arrivals, Distribution) else arrivals
+            self._asks = drawn_asks(stream, rng_for(seed, "arrivals"), self._drawn)
+        self._think_rng = rng_for(seed, "think")
+        self._home_rng = rng_for(seed, "homes")
+        self._most = 0
+        self._last_s = float("inf")
+        self._is_asking = True
+        self._sample_s = sample_s
+        self._samples: list[WorkerSample] = []
+        self._busy_before = [0.0] * workers
+        self._homes = min(workers, entries) if entries else workers
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def run(self, *, requests: int | None = None, duration_s: float | None = None, progress: Progress | None = None) -> Run:
+        """Until so many requests have arrived, or for so long, and until they have ended. A trace alone ends by itself."""
+        self._most = requests if requests is not None else 1 << 62
+        self._last_s = duration_s if duration_s is not None else float("inf")
+        if requests is None and duration_s is None and self._loop is not None:
+            raise ValueError("say how many requests or how long: clients in a closed loop never end")
+        self.plane.start()
+        for fault in self._faults:
+            self.agenda.at(fault.at_s, self._happen, fault)
+        if self._sample_s > 0:
+            self.agenda.at(self._sample_s, self._sample, None)
+        self._begin()
+        self.agenda.run_until(self._last_s, partial(self._is_over, progress), look_every=LOOK_EVERY)
+        self._is_asking = False
+        end = self._last_s + DRAIN_S
+        self.agenda.run_until(end, partial(self._is_over, progress), look_every=LOOK_EVERY)
+        ran_s = duration_s if duration_s is not None else self.agenda.now
+        totals = {
+            "events": float(self.agenda.handled),
+            "loads": float(sum(machine.loads for machine in self.machines)),
+            "evictions": float(sum(machine.evictions for machine in self.machines)),
+            "busy_slot_s": sum(machine.busy_s for machine in self.machines),
+            "open": float(len(self.ledger) - self.ledger.closed),
+        }
+        return Run(
+            self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals
+        )
+
+    def _is_over(self, progress: Progress | None) -> bool:
+        if progress is not None:
+            progress(self.agenda.now, len(self.ledger))
+        if self._is_asking or self.ledger.closed < len(self.ledger):
+            return False
+        return self._last_s == float("inf") or self.agenda.now >= self._last_s
+
+    def _begin(self) -> None:
+        if self._loop is None:
+            self._next_arrival()
+            return
+        for client in range(self._loop.clients):
+            self.agenda.at(self._loop.ramp_s * client / self._loop.clients, self._client_asks, client)
+
+    # --- arrivals ---------------------------------------------------------------------------------
+
+    def _next_arrival(self) -> None:
+        ask = next(self._asks, None)
+        if ask is None or ask.at_s > self._last_s or len(self.ledger) >= self._most:
+            self._is_asking = False
+            return
+        self.agenda.arrival(ask.at_s, self._arrive, ask)
+
+    def _arrive(self, ask: Ask) -> None:
+        self._start(ask, -1)
+        self._next_arrival()
+
+    def _client_asks(self, client: int) -> None:
+        if len(self.ledger) >= self._most or self.agenda.now > self._last_s or not self._is_asking:
+            self._is_asking = False
+            return
+        self._start(self._drawn.ask(self.agenda.now), client)
+
+    def _start(self, ask: Ask, client: int) -> None:
+        number = self.ledger.open(ask.at_s, ask.model)
+        flight = Flight(
+            number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client
+        )
+        if self.plane_name != "central":
+            flight.home = self._home_rng.randrange(self._homes)
+        self._clients.begin(flight)
+
+    def _ended(self, flight: Flight) -> None:
+        if flight.client >= 0 and self._loop is not None:
+            self.agenda.at(self.agenda.now + self._loop.think.sample(self._think_rng), self._client_asks, flight.client)
+
+    # --- faults and samples -----------------------------------------------------------------------
+
+    def note(self, what: str) -> None:
+        """Something happened that a reader of the run wants to know."""
+        self.events.append((self.agenda.now, what))
+
+    def _happen(self, fault: Fault) -> None:
+        names = ", ".join(self.machines[number].node_id for number in fault.workers)
+        self.note(f"{names} {fault.kind.value}".strip())
+        match fault.kind:
+            case Kind.KILL_COORDINATOR:
+                self.plane.crash_decider()
+            case Kind.RESTART_COORDINATOR:
+                self.plane.boot_decider()
+            case Kind.KILL_WORKER:
+                for number in fault.workers:
+                    self._kill(number)
+            case Kind.RESTART_WORKER:
+                for number in fault.workers:
+                    if not self.machines[number].is_up:
+                        self.machines[number].boot()
+                        self.plane.worker_booted(number)
+            case Kind.PART:
+                self._clients.part(fault.workers)
+                self.plane.part(frozenset(fault.workers))
+            case Kind.HEAL:
+                self._clients.heal(fault.workers)
+                self.plane.heal(frozenset(fault.workers))
+
+    def _kill(self, number: int) -> None:
+        machine = self.machines[number]
+        if not machine.is_up:
+            return
+        lost = machine.crash()
+        self.plane.worker_crashed(number)
+        self._clients.crashed(machine, lost)
+
+    def _sample(self, _: None) -> None:
+        now = self.agenda.now
+        for machine in self.machines:
+            machine.count_busy()
+            before, self._busy_before[machine.number] = self._busy_before[machine.number], machine.busy_s
+            share = (machine.busy_s - before) / (self._sample_s * self.slots)
+            depth, busy = (machine.slots.queue_depth, machine.slots.busy) if machine.is_up else (0, 0)
+            self._samples.append(WorkerSample(now, machine.node_id, depth, busy, self.slots, min(1.0, max(0.0, share))))
+        if now + self._sample_s <= self._last_s and (self._is_asking or self.ledger.closed < len(self.ledger) or self._last_s < 1e300):
+            self.agenda.at(now + self._sample_s, self._sample, None)
+
+    # --- planes -----------------------------------------------------------------------------------
+
+    def _plane(self, knowing: Knowing) -> Plane:
+        if self.plane_name == "central":
+            return self._central(knowing)
+        raise InvalidField("plane", f"{self.plane_name} is not built yet")
+
+    def _central(self, knowing: Knowing) -> CentralPlane:
+        return CentralPlane(self.agenda, self.machines, knowing, self._placer, seed=self.seed, note=self.note)
+
+    def _placer(self, view: ClusterView, decider: str, bound_s: float, *, is_view_shared: bool = False) -> Placer:
+        return Placer(
+            view,
+            self.policy,
+            rng=rng_for(self.seed, f"placer {decider}"),
+            decider=decider,
+            reservation_bound_s=bound_s,
+            is_view_shared=is_view_shared,
+            make_policy=self._make_policy,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Simulation {self.plane_name} {self.policy} seed {self.seed}, {len(self.machines)} workers, {self.agenda!r}>"
+
+
+def policy_named(name: str) -> MakePolicy:
+    """Any registered policy, and `power-of-3` and so on. Raises InvalidField with the names there are."""
+    count = name.removeprefix(POWER_OF)
+    if name.startswith(POWER_OF) and count.isdecimal() and int(count) >= 1:
+        choices = int(count)
+        return lambda fleet, rng, _costs: PowerOfTwo(fleet, rng, choices)
+    return policy_factory(name)
+
+
+def _build(  # noqa: PLR0913, PLR0917  # as the front door says it
+    specs: Sequence[ModelSpec],
+    slots: int,
+    cache_models: int | None,
+    memory_bytes: int | None,
+    warm: bool | None,
+    eviction: str,
+    queue_capacity: int,
+) -> Build:
+    whole = sum(spec.size_bytes for spec in specs)
+    if cache_models is not None and memory_bytes is not None:
+        raise ValueError("give either cache_models or memory_bytes")
+    if cache_models is not None:
+        if len({spec.size_bytes for spec in specs}) > 1:
+            raise ValueError("cache_models counts models of equal size; give memory_bytes instead")
+        if cache_models < 1:
+            raise ValueError(f"cache_models must be 1 or more (got {cache_models})")
+        memory_bytes = cache_models * specs[0].size_bytes
+    memory = whole if memory_bytes is None else memory_bytes
+    is_warm = memory >= whole if warm is None else warm
+    if is_warm and memory < whole:
+        raise ValueError("warm workers need memory for every model")
+    return Build(
+        slots=slots,
+        memory_bytes=memory,
+        queue_capacity=queue_capacity,
+        eviction=eviction,
+        warm=tuple(spec.name for spec in specs) if is_warm else (),
+    )
+
+
+def _check(*, workers: int, slots: int, plane: str, eviction: str, staleness_s: float) -> None:
+    if workers < 1 or slots < 1:
+        raise ValueError(f"workers and slots must be 1 or more (got {workers} and {slots})")
+    if plane not in PLANES:
+        raise ValueError(f"plane must be one of {', '.join(PLANES)} (got {plane!r})")
+    if eviction not in ("lru", "cost-aware"):
+        raise ValueError(f"eviction must be lru or cost-aware (got {eviction!r})")
+    if not 0.0 <= staleness_s < float("inf"):
+        raise ValueError(f"staleness_s must be 0 or more (got {staleness_s})")
