@@ -3,10 +3,10 @@
 Simulated time, the product's own deciders, caches, slots and reports. Every request may wait in the decider; only `expected-wait` ever lets
 it. Hits are the decider's count: a request that waited there for a load is none. Jain's index is of the models' mean times to first token.
 
-- `8 on 8`, `12 on 8`: 32 clients in a closed loop ask by Zipf's law (0.9) for 8 or 12 models; 4 workers with 2 slots and room for 2 models each;
-  loads take 0.5 s, answers 20 ms.
-- `arena WxG`: 1,500 requests to 27 models as they came to a public arena of language models (../shared/traces, where it is there), on W workers
-  with G GB and 8 slots. Sizes of 6-32 GB are ours, as are the published speeds: the trace has none.
+- `8 on 8`, `12 on 8`: 32 clients in a closed loop ask by Zipf's law (0.9) for 8 or 12 models; 4 workers with 2 slots and room for 2 models
+  each; loads take 0.5 s, answers 20 ms.
+- `arena WxG`: 1,500 requests to 27 models as they came to a public arena of language models (../shared/traces, where it is there), on W
+  workers with G GB and 8 slots. The sizes of 6-32 GB are assumed, for the trace has none; times follow from them at published speeds.
 - `crowd`: for a minute one of 12 models is asked for twenty times as often; 8 workers with 4 slots and room for 2 models, loads of 2 s.
 - `uneven`: the same without the crowd, and one worker serves and loads twice as fast.
 """
@@ -27,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from roost.cluster.catalogue import ModelSpec
+from roost.placement.costs import RESIDENCY_LOADS
+from roost.placement.dispatcher import SHORTEST_TURN_S, TURN_LOADS
 from roost.placement.registry import policy_names
 from roost.sim import Ask, Delays, Reports, Simulation, closed_loop, equal_models, exponential, flash_crowd, poisson, zipf
 from roost.sim.central import CentralPlane
@@ -46,7 +48,10 @@ ARENA_SIZES_GB = (13.5, 26.0, 13.5, 6.0, 16.0, 26.0, 13.5, 13.5, 32.0)  # 3B to 
 CROWD_RATES = [k**-0.9 for k in range(1, 13)]
 CROWD_MODEL = 5
 BASELINE = "affinity"
-TURN_S = 2 * max(1.0, 2.0 * PEER_LOAD_S) + 2 * PEER_LOAD_S  # see `turn_bound`
+# How long a request waits at most in `12 on 8`: its model's turn; then for the loads of the three that may be due before it on each of four
+# workers, each with a model's time to stay; then for its own load, and for those of its line that go before it.
+DUE_BEFORE = 4 / 4
+WORST_S = max(SHORTEST_TURN_S, TURN_LOADS * PEER_LOAD_S) + (DUE_BEFORE * (1 + RESIDENCY_LOADS) + 1) * PEER_LOAD_S + 32 * PEER_SERVICE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,7 @@ def arena_asks() -> list[Ask]:
     with TRACE.open() as lines:
         rows = list(csv.DictReader(lines))
     names = sorted({row["model"] for row in rows})
-    return [
-        Ask(float(row["arrival_s"]), names.index(row["model"]), int(row["prompt_tokens"]), int(row["output_tokens"])) for row in rows
-    ]
+    return [Ask(float(row["arrival_s"]), names.index(row["model"]), int(row["prompt_tokens"]), int(row["output_tokens"])) for row in rows]
 
 
 def arena(workers: int, memory_gb: int) -> Workload:
@@ -232,8 +235,9 @@ def bars(results: dict[tuple[str, str], Result]) -> Iterator[tuple[str, bool]]:
     if many and plain:
         times = many.requests_per_s / plain.requests_per_s
         yield f"12 on 8: {times:.2f} times the throughput of {BASELINE}, of at least 1.3", times >= 1.3
-        yield f"12 on 8: {many.models_served} models served, the worst wait {many.worst_s:.2f} s of at most {TURN_S:.1f}", (
-            many.models_served == 12 and many.worst_s <= TURN_S
+        yield (
+            f"12 on 8: {many.models_served} models served, the worst wait {many.worst_s:.2f} s of at most {WORST_S:.2f}",
+            (many.models_served == 12 and many.worst_s <= WORST_S),
         )
     for workers, memory_gb in ARENA_BUDGETS:
         name = f"arena {workers}x{memory_gb}"

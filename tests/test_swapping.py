@@ -40,10 +40,10 @@ def start(cluster: LocalCluster, models: Sequence[str], *, size: str, tier: str,
     cluster.await_live(workers)
 
 
-async def at_once(cluster: LocalCluster, models: Sequence[str], **options: int) -> list[Generation]:
+async def at_once(cluster: LocalCluster, models: Sequence[str]) -> list[Generation]:
     """Every answer, or the first refusal."""
     async with RoostClient(cluster.address) as client:
-        return await asyncio.gather(*(client.generate_text(name, "Once", max_tokens=1, **options) for name in models))
+        return await asyncio.gather(*(client.generate_text(name, "Once", max_tokens=1) for name in models))
 
 
 def loads(cluster: LocalCluster) -> int:

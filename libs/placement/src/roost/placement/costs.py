@@ -59,7 +59,14 @@ class Costs:
             return Cost(queue_s, estimate.load_s, first_token_s=first_token_s)
         room = self.room(candidate, request.model)
         memory_s = max(estimate.memory_s, room.memory_s)
-        return Cost(queue_s, estimate.load_s - estimate.memory_s, memory_s, room.eviction_s, first_token_s, self.crowding_s(candidate, request.model))
+        return Cost(
+            queue_s,
+            estimate.load_s - estimate.memory_s,
+            memory_s,
+            room.eviction_s,
+            first_token_s,
+            self.crowding_s(candidate, request.model),
+        )
 
     def room(self, candidate: Candidate, model: str) -> Room:
         """What has to happen on the worker before it can load a model that is not there."""
@@ -131,7 +138,7 @@ class Costs:
         return cost_of_absence_s(rate, self.estimates.whole_load_s(candidate, model))
 
     def crowding_s(self, candidate: Candidate, model: str) -> float:
-        """Seconds that requests for the model, this one and those within one load, are expected to wait for others' slots if it lives there."""
+        """Seconds that this request and those within one load are expected to wait for others' slots if the model lives there."""
         service_s, slots = self.estimates.own_service_s(candidate, model), candidate.state.slots
         busy = self._busy_slots(candidate, model) / slots
         ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2

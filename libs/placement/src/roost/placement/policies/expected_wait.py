@@ -9,8 +9,8 @@ believes evictions cheaper than they are; and with views that are older than a l
 How it finds the smallest without looking at all workers: those that have the model ready are indexed by their cost at priority 0, so the
 best of them is exact at that priority; at higher ones, where fewer stand ahead, the NEAREST best are compared. Those that load it are all
 looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, one drawn by chance, and the lightest
-holders of the models that are cheapest to put out: six at most, so the choice among them may cost more than the best there is. Of up to ALL_LOOKED_AT
-workers all are compared.
+holders of the models that are cheapest to put out: six at most, so the choice among them may cost more than the best there is. In a
+cluster of up to ALL_LOOKED_AT workers all are compared.
 """
 
 from __future__ import annotations
@@ -83,10 +83,14 @@ class ExpectedWait:
     def _patience(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
         if candidate.queue_depth >= DEEPEST_QUEUE:
             return Patience(LOOKAHEAD_S, cost)
-        if self._has_or_loads(candidate, request.model):
-            return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
-        if waiting.is_due:
-            return None
+        if not self._has_or_loads(candidate, request.model):
+            return None if waiting.is_due else self._patience_to_load(request, waiting, cost)
+        if cost.load_s and self._fleet.ready_on(request.model):  # whoever is free first, the copy or another, can have it then
+            return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
+        return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
+
+    def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, cost: Cost) -> Patience | None:
+        """Until there is memory, and until those who wait have waited as long as others will because of it."""
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s
@@ -100,7 +104,7 @@ class ExpectedWait:
         if holder is None:
             return self.best_without(request) or self._anyone(request)
         queued_s = holder[1].own_s + (backlog and self._backlog_s(holder[0], request, backlog))
-        # A load costs at least what it takes: nothing is looked for that cannot be cheaper.
+        # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
         if queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
         copy = self.best_without(request)
