@@ -85,6 +85,8 @@ class ExpectedWait:
             return Patience(LOOKAHEAD_S, cost)
         if not self._has_or_loads(candidate, request.model):
             return None if waiting.is_due else self._patience_to_load(request, waiting, cost)
+        if waiting.backlog:  # they are served first, whatever room there is for its priority
+            return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
         if cost.load_s and self._fleet.ready_on(request.model):  # whoever is free first, the copy or another, can have it then
             return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
