@@ -98,6 +98,7 @@ class CentralPlane:
             self._board.renew()
         try:
             decision = self._dispatcher.place(request, now)
+            self._make_copies()
             if decision is None:
                 self._wait(flight, request, asker, now)
                 return
@@ -119,6 +120,12 @@ class CentralPlane:
             flight, asker = caller
             asker.refused(flight, NoWorkers(f"no worker could take {flight.model} in time"))
 
+    def _make_copies(self) -> None:
+        delay_s = 0.0 if self._knowing.reports is None else self._knowing.reports.delay_s
+        for node_id, model in self._dispatcher.take_copies():
+            machine = next(each for each in self._machines if each.node_id == node_id)
+            self._agenda.at(self._agenda.now + delay_s, machine.preload, model)
+
     def _set_timer(self) -> None:
         at = self._dispatcher.next_timer()
         if at < self._rings_at:
@@ -133,6 +140,7 @@ class CentralPlane:
 
     def _bind(self, node_id: str, *, has_opened: bool) -> None:
         self._tell(self._dispatcher.bind(self._agenda.now, node_id, has_opened=has_opened))
+        self._make_copies()
         self._set_timer()
 
     def _tell(self, bound: list[Bound]) -> None:
@@ -185,7 +193,7 @@ class CentralPlane:
         view = ClusterView() if is_told else ClusterView(dead_after_s=NEVER_S)
         placer = self._make_placer(view, f"c{self._lives}", self._knowing.bound_s)
         self._central = Central(view, placer)
-        self._dispatcher = Dispatcher(placer)
+        self._dispatcher = Dispatcher(placer, can_tell=True)
         self.is_up = True
         if is_told:
             self._agenda.at(self._agenda.now + TICK_S, self._tick, self._lives)

@@ -15,6 +15,7 @@ cluster of up to ALL_LOOKED_AT workers all are compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from roost.placement.candidate import Candidate
@@ -41,6 +42,7 @@ DEEPEST_QUEUE = 128
 PATIENCE = 1.0
 NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
 LOAD_WEIGHT_S = 1e-6
+TOLD_FOR_S = 1.0  # a worker that was told to load a model reports that it does by then; until then nobody else is told
 NEAREST = 4
 ALL_LOOKED_AT = 8  # workers: of so few each is looked at
 LOOKED_AT = 3  # holders of victims; each costs as much as the rest of a decision
@@ -64,6 +66,7 @@ class ExpectedWait:
         self._lightest = IndexByGroup(fleet, load)
         self._roomiest = IndexByGroup(fleet, self._fullness)
         self._coming = Coming(fleet)
+        self._told: dict[str, float] = {}  # models of which another copy was asked for, and when
         self._cheapest: tuple[str, ...] = ()
         self._cheapest_as_of = float("-inf")
 
@@ -84,12 +87,21 @@ class ExpectedWait:
         if candidate.queue_depth >= DEEPEST_QUEUE:
             return Patience(LOOKAHEAD_S, cost)
         if not self._has_or_loads(candidate, request.model):
+            if waiting.can_tell and self._fleet.ready_on(request.model):
+                return self._tell(candidate, request.model, cost)
             return None if waiting.is_due else self._patience_to_load(request, waiting, cost)
         if waiting.backlog:  # they are served first, whatever room there is for its priority
             return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
         if cost.load_s and self._fleet.ready_on(request.model):  # whoever is free first, the copy or another, can have it then
             return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
+
+    def _tell(self, candidate: Candidate, model: str, cost: Cost) -> Patience:
+        """Another copy is worth it. The worker loads it while the request waits, for it or for one that is there, whichever is free first."""
+        is_told = self._told.get(model, -math.inf) + TOLD_FOR_S > self._costs.now
+        if not is_told:
+            self._told[model] = self._costs.now
+        return Patience(LOOKAHEAD_S, cost, "" if is_told else candidate.node_id)
 
     def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, cost: Cost) -> Patience | None:
         """Until there is memory, and until those who wait have waited as long as others will because of it."""
