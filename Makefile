@@ -79,8 +79,9 @@ down: ## stop the containers (the model volume stays)
 	docker compose --profile load down --remove-orphans
 
 .PHONY: bench
-bench: $(STAMP) ## decisions a second by policy and cluster size; Schedule against an echo on the same server; the simulator
+bench: $(STAMP) ## decisions a second by policy and cluster size; the policies on the same loads; Schedule against an echo; the simulator
 	$(BIN)/python bench/bench_decisions.py
+	$(BIN)/python bench/bench_policies.py
 	$(BIN)/python bench/bench_rpc.py
 	$(BIN)/python bench/bench_sim.py
 

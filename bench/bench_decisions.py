@@ -2,7 +2,8 @@
 
 Each worker has 8 models ready, 4 slots, and a queue and a utilisation that change with each of its reports. After each decision one of the
 workers chosen a while ago reports what reached it, so that reservations come and go as they do in service. Times are of the pure core in
-one thread, without gRPC; decisions/s is what the median allows.
+one thread, without gRPC; decisions/s is what the median allows. "Cold" are decisions for models that no worker has, in memory that is full.
+Growth is what the largest cluster takes divided by what one of 100 workers takes.
 """
 
 from __future__ import annotations
@@ -32,8 +33,12 @@ MODELS = 200
 READY_EACH = 8
 DECISIONS = 2_000  # of each policy at each size; the first tenth warms up and is not counted
 ON_THEIR_WAY = 200  # decisions that no report has shown yet
+COLD_DECISIONS = 200
+MEMORY_BYTES = READY_EACH * 13_480_000_000
+GROWS_FROM = 100
 NAMES = tuple(f"model-{number:03}" for number in range(MODELS))
-CATALOGUE = tuple(CatalogueModel(name, "simulated", 13_480_000_000, is_simulated=True) for name in NAMES)
+ABSENT = tuple(f"absent-{number:03}" for number in range(COLD_DECISIONS))
+CATALOGUE = tuple(CatalogueModel(name, "simulated", 13_480_000_000, is_simulated=True) for name in (*NAMES, *ABSENT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Result:
     decisions_per_s: float
     median_us: float
     p99_us: float
+    cold_us: float
     report_us: float
 
 
@@ -60,7 +66,8 @@ def first_reports(workers: int) -> dict[str, WorkerState]:
             epoch=1,
             sequence=1,
             slots=4,
-            memory_capacity_bytes=120_000_000_000,
+            memory_capacity_bytes=MEMORY_BYTES,
+            memory_used_bytes=READY_EACH * 13_480_000_000,
             catalogue=CATALOGUE,
         )
     return states
@@ -91,7 +98,8 @@ class Cluster:
             busy_slots=busy,
             gpu_utilization=round(self.rng.random(), 3),
             slots=4,
-            memory_capacity_bytes=before.memory_capacity_bytes,
+            memory_capacity_bytes=MEMORY_BYTES,
+            memory_used_bytes=before.memory_used_bytes,
             outcomes=outcomes,
         )
         self.states[name] = state
@@ -121,6 +129,13 @@ def measure(policy: str, states: dict[str, WorkerState]) -> Result:
             cluster.view.apply(state, now, is_streamed=True)
             cluster.placer.settle(name, state.outcomes, now)
             report_ns.append(perf_counter_ns() - started)
+    cold_ns = []
+    for name in ABSENT:
+        request = PlacementRequest(name, name)
+        now += 1e-4
+        started = perf_counter_ns()
+        cluster.placer.decide(request, now)
+        cold_ns.append(perf_counter_ns() - started)
     gc.unfreeze()
     counted = decide_ns[DECISIONS // 10 :]
     return Result(
@@ -129,6 +144,7 @@ def measure(policy: str, states: dict[str, WorkerState]) -> Result:
         decisions_per_s=1e9 / statistics.median(counted),
         median_us=statistics.median(counted) / 1e3,
         p99_us=statistics.quantiles(counted, n=100)[98] / 1e3,
+        cold_us=statistics.median(cold_ns) / 1e3,
         report_us=statistics.median(report_ns) / 1e3,
     )
 
@@ -140,13 +156,25 @@ def results() -> Iterator[Result]:
             yield measure(policy, of_size)
 
 
+def growth(measured: list[Result]) -> Table:
+    """What a hundred times as many workers cost."""
+    table = Table(title=f"From {GROWS_FROM} to {SIZES[-1]:,} workers, times as long")
+    for column in ("policy", "median decision", "cold decision", "report"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for small in (each for each in measured if each.workers == GROWS_FROM):
+        large = next(each for each in measured if each.policy == small.policy and each.workers == SIZES[-1])
+        pairs = ((large.median_us, small.median_us), (large.cold_us, small.cold_us), (large.report_us, small.report_us))
+        table.add_row(small.policy, *(f"{after / before:.2f}" for after, before in pairs))
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long a placement decision takes.")
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     as_json = parser.parse_args().json
     measured: list[Result] = []
     table = Table(title=f"Placement decisions, {MODELS} models, Python {sys.version.split()[0]}")
-    for column in ("policy", "workers", "decisions/s", "median µs", "p99 µs", "µs per report"):
+    for column in ("policy", "workers", "decisions/s", "median µs", "p99 µs", "cold µs", "µs per report"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for result in results():
         measured.append(result)
@@ -156,6 +184,7 @@ def main() -> None:
             f"{result.decisions_per_s:,.0f}",
             f"{result.median_us:.1f}",
             f"{result.p99_us:.1f}",
+            f"{result.cold_us:.1f}",
             f"{result.report_us:.1f}",
             end_section=result.workers == SIZES[-1],
         )
@@ -164,6 +193,7 @@ def main() -> None:
             print(json.dumps({"models": MODELS, **asdict(result)}))
     else:
         Console().print(table)
+        Console().print(growth(measured))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ class Machine:
         self.outcomes = Outcomes()
         self.further = Outcomes()  # of a second peer, which hears at its own pace
         self.flights: dict[Lease, Flight] = {}
+        self._preloads: list[Lease] = []
         self.reporter = Reporter(self, GpuMeter(None), epoch=self.lives, clocks=self._clocks)
         self.reporter.address = f"{self.node_id}:8001"
         self._counted_at = self._agenda.now
@@ -232,6 +233,27 @@ class Machine:
                     for flight in sorted((self.flights.pop(lease) for lease in leases if lease in self.flights), key=_number):
                         self._lose(flight, error)
 
+    def preload(self, model: str) -> None:
+        """The decider says to load it, with no request for it. Nothing where it cannot."""
+        if not self.is_up:
+            return
+        spec = self.catalogue.get(model)
+        try:
+            acquired = self.cache.acquire(spec.name, spec.size_bytes, self._agenda.now)
+        except RoostError:
+            return
+        self._preloads.append(acquired.lease)
+        self._carry_out(acquired.effects)
+        self._let_go()
+        self._changed()
+
+    def _let_go(self) -> None:
+        """Of those that were only to be loaded, whatever is."""
+        ready = [lease for lease in self._preloads if lease.residency.stage not in {Stage.WAITING, Stage.LOADING}]
+        self._preloads = [lease for lease in self._preloads if lease not in ready]
+        for lease in ready:
+            self._carry_out(self.cache.release(lease, self._agenda.now))
+
     def _loaded(self, residency: Residency) -> None:
         if not self.is_up or residency.stage is not Stage.LOADING:
             return
@@ -242,6 +264,8 @@ class Machine:
         effects = self.cache.loaded(residency, self.catalogue.get(residency.name).max_parallel, now)
         if effects:
             self._carry_out(effects)
+        if self._preloads:
+            self._let_go()
         self._grant()
         self._changed()
 

@@ -7,6 +7,7 @@ A worker puts out models that nobody uses before models in use, and the cheapest
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from roost.placement.candidate import Candidate
@@ -23,6 +24,7 @@ FIRST_TOKEN_SHARE = 0.05
 # A model that was loaded stays for this many of its loads: those it was loaded for are served meanwhile, and a place that loads half of
 # its time is still no worse than one that serves what nobody asks for.
 RESIDENCY_LOADS = 0.5
+BUSIEST = 0.9  # share of slots beyond which the mean queue, `busy / (1 - busy)`, is continued by its tangent: it ends at 1
 # Copies that are busy for a larger share of their slots would let requests wait if one of them left.
 SPARE_SHARE = 0.8
 
@@ -57,7 +59,14 @@ class Costs:
             return Cost(queue_s, estimate.load_s, first_token_s=first_token_s)
         room = self.room(candidate, request.model)
         memory_s = max(estimate.memory_s, room.memory_s)
-        return Cost(queue_s, estimate.load_s - estimate.memory_s, memory_s, room.eviction_s, first_token_s)
+        return Cost(
+            queue_s,
+            estimate.load_s - estimate.memory_s,
+            memory_s,
+            room.eviction_s,
+            first_token_s,
+            self.crowding_s(candidate, request.model),
+        )
 
     def room(self, candidate: Candidate, model: str) -> Room:
         """What has to happen on the worker before it can load a model that is not there."""
@@ -66,24 +75,30 @@ class Costs:
         if short <= 0 or not size:
             return NO_ROOM_NEEDED
         memory_s = eviction_s = 0.0
-        late: list[Victim] = []
-        reserved = candidate.reserved.by_model
-        for victim in self.victims(candidate):
-            if victim.model in reserved and not victim.is_held:
-                late.append(victim)
-                continue
+        for victim in self._leaving(candidate):
             short -= victim.size_bytes
             eviction_s += victim.cost_s
             memory_s = max(memory_s, victim.leaves_in_s)
             if short <= 0:
-                return Room(memory_s, eviction_s)
-        for victim in late:
-            short -= victim.size_bytes
-            eviction_s += victim.cost_s
-            memory_s = max(memory_s, self.estimates.own_service_s(candidate, victim.model))
-            if short <= 0:
                 break
         return Room(memory_s, eviction_s)
+
+    def _leaving(self, candidate: Candidate) -> Iterator[Victim]:
+        """Its victims by the last report, with those last for which requests are on their way; then what it was told to load since."""
+        reserved = candidate.reserved.by_model
+        awaited: list[Victim] = []
+        for victim in self.victims(candidate):
+            if victim.model in reserved and not victim.is_held:
+                awaited.append(victim)
+            else:
+                yield victim
+        for victim in awaited:
+            yield victim._replace(leaves_in_s=self.estimates.own_service_s(candidate, victim.model))
+        for model in reserved:
+            if model not in candidate.state.models:
+                load_s = self.estimates.whole_load_s(candidate, model)
+                size, cost_s = self.estimates.size_bytes(candidate, model), self.absence_s(candidate, model)
+                yield Victim(True, 0.0, model, size, cost_s, (1.0 + RESIDENCY_LOADS) * load_s)
 
     def free_bytes(self, candidate: Candidate) -> float:
         """Memory that nothing holds and no decision under way will take; infinite where the worker has no bound."""
@@ -122,14 +137,34 @@ class Costs:
             rate /= copies
         return cost_of_absence_s(rate, self.estimates.whole_load_s(candidate, model))
 
+    def crowding_s(self, candidate: Candidate, model: str) -> float:
+        """Seconds that this request and those within one load are expected to wait for others' slots if the model lives there."""
+        service_s, slots = self.estimates.own_service_s(candidate, model), candidate.state.slots
+        busy = self._busy_slots(candidate, model) / slots
+        ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2
+        requests = 1.0 + self.demand.rate(model, self.now) * self.estimates.whole_load_s(candidate, model)
+        return requests * ahead * service_s / slots
+
+    def _busy_slots(self, candidate: Candidate, model: str) -> float:
+        """Slots that the demand for the other models that are there, or are on their way, keeps busy on average."""
+        models = candidate.state.models.keys() | candidate.reserved.by_model.keys()
+        return sum(
+            self.demand.rate(name, self.now) * self.estimates.own_service_s(candidate, name) / max(1, len(self._fleet.ready_on(name)))
+            for name in models
+            if name != model
+        )
+
     def _victims(self, candidate: Candidate) -> list[Victim]:
         found: list[Victim] = []
         for status in candidate.state.models.values():
             size, model = status.size_bytes, status.name
-            if status.is_pinned or not size or not status.is_ready:
+            if status.is_pinned or not size:
                 continue
             cost_s = self.absence_s(candidate, model)
-            leaves_in_s = max(0.0, self.stays_until(candidate, model) - self.now)
+            if status.is_ready:
+                leaves_in_s = max(0.0, self.stays_until(candidate, model) - self.now)
+            else:
+                leaves_in_s = status.ready_in_s + RESIDENCY_LOADS * self.estimates.whole_load_s(candidate, model)
             is_held = leaves_in_s > 0
             if status.in_flight or status.queued:
                 is_held = True
