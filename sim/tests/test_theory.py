@@ -36,10 +36,10 @@ def settled(values: Sequence[float]) -> Sequence[float]:
 
 @pytest.mark.parametrize(("servers", "rate"), [(1, 0.5), (1, 0.8), (4, 3.2)])
 def test_one_queue_with_c_slots_waits_as_erlang_c_says(servers: int, rate: float) -> None:
-    run = Simulation(workers=1, slots=servers, arrivals=poisson(rate), service=exponential(1.0), seed=3).run(requests=40_000)
+    run = Simulation(workers=1, slots=servers, arrivals=poisson(rate), service=exponential(1.0), seed=3).run(requests=20_000)
     expected = erlang_c(servers, rate) / (servers - rate)
-    assert fmean(settled(run.waits)) == pytest.approx(expected, rel=0.12)
-    assert sum(wait > 0 for wait in settled(run.waits)) / len(settled(run.waits)) == pytest.approx(erlang_c(servers, rate), rel=0.05)
+    assert fmean(settled(run.waits)) == pytest.approx(expected, rel=0.15)
+    assert sum(wait > 0 for wait in settled(run.waits)) / len(settled(run.waits)) == pytest.approx(erlang_c(servers, rate), rel=0.07)
 
 
 @pytest.mark.slow
@@ -59,9 +59,9 @@ def gi_m_1_root(rate: float, cv: float) -> float:
 
 @pytest.mark.parametrize("cv", [0.5, 2.0])
 def test_gamma_arrivals_at_one_server_wait_as_gi_m_1_says(cv: float) -> None:
-    run = Simulation(arrivals=gamma(0.7, cv=cv), service=exponential(1.0), seed=7).run(requests=50_000)
+    run = Simulation(arrivals=gamma(0.7, cv=cv), service=exponential(1.0), seed=7).run(requests=25_000)
     root = gi_m_1_root(0.7, cv)
-    assert fmean(settled(run.waits)) == pytest.approx(root / (1.0 - root), rel=0.12)
+    assert fmean(settled(run.waits)) == pytest.approx(root / (1.0 - root), rel=0.15)
 
 
 def power_of_d(rate: float, choices: int) -> float:
@@ -74,13 +74,13 @@ def power_of_d(rate: float, choices: int) -> float:
 def test_power_of_d_choices_meets_its_fixed_point(choices: int) -> None:
     rate = 0.8
     simulation = Simulation(workers=100, arrivals=poisson(100 * rate), service=exponential(1.0), policy=f"power-of-{choices}", seed=11)
-    run = simulation.run(requests=30_000)
-    assert fmean(settled(run.sojourns)) == pytest.approx(power_of_d(rate, choices), rel=0.06)
+    run = simulation.run(requests=15_000)
+    assert fmean(settled(run.sojourns)) == pytest.approx(power_of_d(rate, choices), rel=0.08)
 
 
 def test_one_choice_is_a_row_of_m_m_1_queues() -> None:
-    run = Simulation(workers=50, arrivals=poisson(25.0), service=exponential(1.0), policy="random", seed=13).run(requests=30_000)
-    assert fmean(settled(run.sojourns)) == pytest.approx(2.0, rel=0.07)
+    run = Simulation(workers=50, arrivals=poisson(25.0), service=exponential(1.0), policy="random", seed=13).run(requests=12_000)
+    assert fmean(settled(run.sojourns)) == pytest.approx(2.0, rel=0.1)
 
 
 def stale(policy: str, period_s: float, *, counts_own: bool, seed: int = 17) -> float:
@@ -93,14 +93,14 @@ def stale(policy: str, period_s: float, *, counts_own: bool, seed: int = 17) -> 
         counts_own_decisions=counts_own,
         seed=seed,
     )
-    return fmean(settled(simulation.run(requests=20_000).sojourns))
+    return fmean(settled(simulation.run(requests=10_000).sojourns))
 
 
 def stale_by_hand(choices: int, period_s: float, seed: int) -> float:
     """The same system in a dozen lines: 100 servers at 0.9, a board renewed every `period_s`; 100 choices are all of them."""
     rng, servers, now, renewed_at = random.Random(seed), 100, 0.0, period_s
     queue, board, free_at, ends, sojourns = [0] * servers, [0] * servers, [0.0] * servers, list[tuple[float, int]](), list[float]()
-    for _ in range(20_000):
+    for _ in range(10_000):
         now += rng.expovariate(90.0)
         while renewed_at <= now:
             while ends and ends[0][0] <= renewed_at:
@@ -116,6 +116,7 @@ def stale_by_hand(choices: int, period_s: float, seed: int) -> float:
     return fmean(settled(sojourns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "choices"), [("least-loaded", 100), ("power-of-two", 2)])
 def test_an_old_board_does_what_it_does_in_a_program_of_a_dozen_lines(policy: str, choices: int) -> None:
     seeds = (1, 2, 3)
@@ -149,8 +150,8 @@ def test_a_cache_of_k_equal_models_hits_as_che_says(alpha: float, places: int) -
     simulation = Simulation(
         arrivals=poisson(1.0), service=deterministic(0.0), load=0.0, models=50, popularity=popularity, cache_models=places, seed=19
     )
-    hits = simulation.run(requests=30_000).hits
-    assert fmean(hits[2_000:]) == pytest.approx(che(popularity.shares, places), abs=0.012)
+    hits = simulation.run(requests=12_000).hits
+    assert fmean(hits[2_000:]) == pytest.approx(che(popularity.shares, places), abs=0.015)
 
 
 @needs_traces

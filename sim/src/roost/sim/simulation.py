@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.view import ClusterView
@@ -54,7 +55,7 @@ class Simulation:
         slots: int = 1,
         arrivals: Arrivals | ClosedLoop | Distribution | None = None,
         trace: Iterable[Ask] | None = None,
-        service: Distribution | float | None = None,
+        service: Distribution | float | Literal["trace"] | None = None,
         tokens: Tokens | None = None,
         policy: str = "weighted-score",
         plane: str = "central",
@@ -94,7 +95,9 @@ class Simulation:
         self.models = specs
         self._index = {spec.name: number for number, spec in enumerate(specs)}
         self.is_served_by_tokens = service is None
-        drawn_service = None if service is None else as_distribution(service)
+        if service == "trace" and trace is None:
+            raise ValueError("service='trace' takes each request's service_s from a trace; give one")
+        drawn_service = None if service is None or isinstance(service, str) else as_distribution(service)
         build = build_of(
             specs,
             slots=slots,
@@ -108,7 +111,7 @@ class Simulation:
         loads, load_rng = None if load is None else as_distribution(load), rng_for(seed, "loads")
         work: Work = (
             TokenWork(self.agenda, loads, load_rng, speeds)
-            if drawn_service is None
+            if self.is_served_by_tokens
             else DrawnWork(self.agenda, loads, load_rng, speeds, first_share=first_token_share)
         )
         catalogue = catalogue_of(specs)
@@ -215,7 +218,7 @@ class Simulation:
         self._next_arrival()
 
     def _client_asks(self, client: int) -> None:
-        if len(self.ledger) >= self._most or self.agenda.now > self._last_s or not self._is_asking:
+        if len(self.ledger) >= self._most or self.agenda.now >= self._last_s or not self._is_asking:
             self._is_asking = False
             return
         self._start(self._drawn.ask(self.agenda.now), client)
