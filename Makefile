@@ -79,10 +79,12 @@ down: ## stop the containers (the model volume stays)
 	docker compose --profile load down --remove-orphans
 
 .PHONY: bench
-bench: $(STAMP) ## decisions a second by policy and cluster size; Schedule against an echo on the same server; a sidecar's cost
+bench: $(STAMP) ## decisions by policy and size; policies on the same loads; Schedule against an echo; a sidecar; the simulator
 	$(BIN)/python bench/bench_decisions.py
+	$(BIN)/python bench/bench_policies.py
 	$(BIN)/python bench/bench_rpc.py
 	$(BIN)/python bench/bench_gossip.py
+	$(BIN)/python bench/bench_sim.py
 
 .PHONY: sim
 sim: $(STAMP) ## replay one run of the gossip simulation (SEED=... TICKS=..., as a failing run prints them)

@@ -185,6 +185,7 @@ async def test_a_worker_that_was_only_busy_is_asked_again_when_nobody_is_left(cl
         generation = await client.generate_text("llama-7b", "Say hello")
     assert (generation.worker_id, generation.attempts) == ("worker-1", 3)
     assert [sorted(request.excluded_workers) for request in cluster.scheduler.requests] == [[], ["worker-1"], ["worker-1", "worker-2"], []]
+    assert [request.allow_queueing for request in cluster.scheduler.requests] == [True, False, False, True], "only where nobody refused"
 
 
 async def test_attempts_are_bounded_and_every_failure_is_named(cluster: StandInCluster) -> None:

@@ -85,6 +85,20 @@ def test_a_request_with_a_higher_priority_is_bound_before_those_that_wait() -> N
     assert desk.ask("high", priority=9, now=0.01), "only its own kind stands before it"
 
 
+def test_the_lowest_priority_is_bound_within_the_aging_bound_though_the_highest_keeps_coming() -> None:
+    aging_s = 0.5
+    desk = Desk(holding("w", "llama-7b", slots=1))
+    desk.dispatcher = Dispatcher(desk.case.placer, capacity=1000, aging_s=aging_s)
+    while desk.ask("low"):
+        pass
+    now, number, bound = 0.0, 0, list[str]()
+    while "low" not in bound:
+        now, number = now + 0.1, number + 1  # one slot is freed every 0.1 s, and as many come with the highest priority
+        desk.ask(f"high-{number}", priority=9, now=now)
+        bound += desk.report(holding("w", "llama-7b", slots=1, sequence=1 + number, outcomes=desk.outcomes("w")), now)
+    assert now <= 9 * aging_s + 0.3
+
+
 def test_a_load_that_would_put_out_a_model_in_demand_waits_until_it_is_worth_it() -> None:
     desk = Desk(holding("w", "phi-2", slots=8))
     for number in range(50):

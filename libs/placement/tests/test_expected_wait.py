@@ -68,7 +68,7 @@ def full(node_id: str, *ready: str) -> WorkerState:
     """A worker whose memory is full of these models."""
     size = 13 * GB // len(ready)
     models = {name: ModelStatus(name, Phase.READY, size) for name in ready}
-    fields = {"models": models, "timings": MEASURED, "memory_capacity_bytes": 13 * GB, "memory_used_bytes": 13 * GB}
+    fields = {"models": models, "timings": MEASURED, "memory_capacity_bytes": 13 * GB, "memory_used_bytes": 13 * GB, "slots": 8}
     return worker(node_id, **fields)
 
 
@@ -90,10 +90,12 @@ def test_the_parts_of_a_cost_are_told_apart() -> None:
     assert candidate is not None
     cost = placer._costs.of(candidate, PlacementRequest("r", "llama-7b"))
     rate = placer._estimates.demand.rate("phi-2", 2.0)
+    busy = rate * 0.1 / 8
     assert cost.load_s == 2.0
     assert cost.eviction_s == pytest.approx(rate * 1.0 * 1.0)
     assert cost.first_token_s == pytest.approx(0.005)
-    assert cost.total_s == pytest.approx(cost.own_s + cost.eviction_s)
+    assert cost.crowding_s == pytest.approx((1.0 + 0.0) * 0.1 / 8 * busy / (1.0 - busy))
+    assert cost.total_s == pytest.approx(cost.own_s + cost.eviction_s + cost.crowding_s)
 
 
 def test_a_burst_for_an_absent_model_is_one_load() -> None:
@@ -192,6 +194,16 @@ def test_a_higher_priority_sees_a_shorter_queue() -> None:
     case = Case("expected-wait", states)
     assert case.decide(priority=9).worker_id == "a"
     assert case.decide(priority=0).worker_id == "b"
+
+
+def test_a_model_goes_where_its_requests_meet_fewest_others() -> None:
+    """Both have room for it and are idle at the moment; one has a model that keeps it busy."""
+    states = [worker(name, model, timings=MEASURED, slots=8) for name, model in (("a", "phi-2"), ("b", "other"))]
+    for seed in range(5):
+        case = Case("expected-wait", states, seed)
+        for number in range(5):
+            case.decide("phi-2", now=0.01 * number)
+        assert case.decide(now=0.1).worker_id == "b"
 
 
 def test_idle_workers_share_the_first_loads() -> None:

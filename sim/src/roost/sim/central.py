@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
 from roost.coordinator.central import Central
+from roost.placement.dispatcher import Copy
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
 from roost.sim.agenda import Agenda
@@ -68,6 +69,7 @@ class CentralPlane:
         self.is_up = False
         self._agenda = agenda
         self._machines = machines
+        self._by_name = {machine.node_id: machine for machine in machines}
         self._knowing = knowing
         self._make_placer = make_placer
         self._note = note
@@ -96,6 +98,11 @@ class CentralPlane:
     def _refresh(self) -> None:
         if self._board is not None and self._board.is_fresh:
             self._board.renew()
+
+    def _have_loaded(self, copy: Copy) -> None:
+        """The coordinator's command to a worker, which takes as long as a report does."""
+        delay_s = 0.0 if self._knowing.reports is None else self._knowing.reports.delay_s
+        self._agenda.at(self._agenda.now + delay_s, self._by_name[copy.node_id].preload, copy.model)
 
     # --- hearing ----------------------------------------------------------------------------------
 
@@ -136,7 +143,7 @@ class CentralPlane:
         view = ClusterView() if is_told else ClusterView(dead_after_s=NEVER_S)
         placer = self._make_placer(view, f"c{self._lives}", self._knowing.bound_s)
         self._central = Central(view, placer)
-        self._decider = Decider(self._agenda, placer, self._refresh)
+        self._decider = Decider(self._agenda, placer, self._refresh, self._have_loaded)
         self.is_up = True
         if is_told:
             self._agenda.at(self._agenda.now + TICK_S, self._tick, self._lives)

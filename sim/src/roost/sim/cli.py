@@ -24,7 +24,7 @@ from roost.sim.links import Reports
 from roost.sim.popularity import zipf
 from roost.sim.run import Run
 from roost.sim.simulation import PLANES, Simulation
-from roost.sim.summary import Summary, mean_by_worker, evenness, summarize
+from roost.sim.summary import Summary, evenness, mean_by_worker, summarize
 from roost.sim.traces import TraceRow, UnreadableTrace, models_of, read_trace, round_robin, scaled, skew_of, stripe
 from roost.sim.workload import trace_asks
 
@@ -68,7 +68,9 @@ def simulate(
     policy: Annotated[str, typer.Option(help=f"How to choose: {', '.join(policy_names())}, power-of-3, ...")] = policy_names()[0],
     seed: Annotated[int, typer.Option(help="Where all chance comes from.")] = 1,
     models: Annotated[int, typer.Option(min=1, max=10_000, help="How many models there are.")] = 20,
-    model_gb: Annotated[float, typer.Option(min=0.001, help="Size of each, in GB: decides how long it loads and how fast it runs.")] = 16.06,
+    model_gb: Annotated[
+        float, typer.Option(min=0.001, help="Size of each, in GB: decides how long it loads and how fast it runs.")
+    ] = 16.06,
     zipf_alpha: Annotated[float, typer.Option("--zipf", min=0.0, help="Popularity: the k-th model in proportion to 1/k^ALPHA.")] = 1.0,
     cache_models: Annotated[int, typer.Option(min=1, help="Models that a worker's memory holds.")] = 4,
     rate: Annotated[float | None, typer.Option(help="Requests a second (default: 60 % of what the slots can do).")] = None,
@@ -80,7 +82,9 @@ def simulate(
     ] = None,
     load: Annotated[float | None, typer.Option(min=0.0, help="Seconds of a load (default: by size).")] = None,
     time_scale: Annotated[float, typer.Option(min=0.0, help="Multiplies the engine's times; 0.1 is ten times as fast.")] = 1.0,
-    report_interval: Annotated[float, typer.Option(min=0.05, max=60.0, help="Seconds between a worker's reports when nothing changes.")] = 1.0,
+    report_interval: Annotated[
+        float, typer.Option(min=0.05, max=60.0, help="Seconds between a worker's reports when nothing changes.")
+    ] = 1.0,
     speed: Annotated[float, typer.Option(min=0.0001, help="Replay the trace so many times as fast.")] = 1.0,
     mapping: Annotated[str, typer.Option(help="Give a trace of one model to --models many: stripe or round-robin.")] = "",
     kill_coordinator_at: Annotated[list[float] | None, typer.Option("--kill-coordinator", help="When it falls; may be repeated.")] = None,
@@ -168,7 +172,9 @@ def _arrivals(
     if clients:
         return closed_loop(clients, exponential(think) if think else 0.0, ramp_s=min(1.0, think))
     if rate is None:
-        each_s = service if service is not None else 1.3 * time_scale * model_gb / 16.06 * 2.0  # 100 tokens at 12 ms, twice as slow when full
+        each_s = (
+            service if service is not None else 1.3 * time_scale * model_gb / 16.06 * 2.0
+        )  # 100 tokens at 12 ms, twice as slow when full
         rate = 0.6 * slots / each_s if each_s else 100.0
     if not 0 < rate < 1e7:
         _stop(f"--rate: must be more than 0 (got {rate:g})")
@@ -246,7 +252,9 @@ def _print(run: Run, cpu_s: float, *, is_json: bool, rows: list[TraceRow]) -> No
         console.print(f"{at_s:8.2f} s  {what}")
     if len(run.events) > 20:
         console.print(f"          and {len(run.events) - 20} more; --json has all")
-    console.print(f"{len(run.ledger) / cpu_s:,.0f} requests and {run.totals['events'] / cpu_s:,.0f} events simulated a second.", style="dim")
+    console.print(
+        f"{len(run.ledger) / cpu_s:,.0f} requests and {run.totals['events'] / cpu_s:,.0f} events simulated a second.", style="dim"
+    )
 
 
 def _table(run: Run, summary: Summary) -> Table:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from roost.cluster.errors import NoWorkers, RoostError
-from roost.placement.dispatcher import Bound, Dispatcher, Waiter
+from roost.placement.dispatcher import Bound, Copy, Dispatcher, Waiter
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
 from roost.service.scheduler.waiting import MAX_WAIT_S
@@ -20,14 +20,15 @@ from roost.sim.planes import Asker
 
 
 class Decider:
-    """One life of it. `refresh` is called before each look at the view."""
+    """One life of it. `refresh` is called before each look at the view; `tell`, if there is one, has a worker load a model."""
 
-    def __init__(self, agenda: Agenda, placer: Placer, refresh: Callable[[], None]) -> None:
+    def __init__(self, agenda: Agenda, placer: Placer, refresh: Callable[[], None], tell: Callable[[Copy], None] | None = None) -> None:
         self.is_up = True
         self.placer = placer
         self._agenda = agenda
         self._refresh = refresh
-        self._dispatcher = Dispatcher(placer)
+        self._tell_worker = tell
+        self._dispatcher = Dispatcher(placer, can_tell=tell is not None)
         self._callers: dict[Waiter, tuple[Flight, Asker]] = {}
         self._rings_at = math.inf
 
@@ -41,6 +42,7 @@ class Decider:
         self._refresh()
         try:
             decision = self._dispatcher.place(request, now)
+            self._make_copies()
             if decision is None:
                 self._wait(flight, request, asker, now)
                 return
@@ -54,6 +56,7 @@ class Decider:
         if self._callers and self.is_up:
             self._refresh()
             self._tell(self._dispatcher.bind(self._agenda.now, node_id, has_opened=has_opened))
+            self._make_copies()
             self._set_timer()
 
     def fall(self) -> list[tuple[Flight, Asker]]:
@@ -74,6 +77,11 @@ class Decider:
         if caller is not None and self._dispatcher.take_out(waiter):
             flight, asker = caller
             asker.refused(flight, NoWorkers(f"no worker could take {flight.model} in time"))
+
+    def _make_copies(self) -> None:
+        if self._tell_worker is not None:
+            for copy in self._dispatcher.take_copies():
+                self._tell_worker(copy)
 
     def _set_timer(self) -> None:
         at = self._dispatcher.next_timer()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from roost.client.caller import CONNECT_TIMEOUT_S
@@ -27,6 +28,7 @@ from roost.sim.machine import Machine
 from roost.sim.planes import Asker
 from roost.sim.seeds import rng_for
 from roost.sim.sidecars import Known, ProtocolKnown, RumouredKnown, Rumours
+from roost.worker.outcomes import Outcomes
 
 PROTOCOL_NODES: Final = 50  # of which the protocol costs a few seconds a virtual minute
 WARM_S: Final = 8.0  # before time begins: everybody has heard of everybody
@@ -62,6 +64,11 @@ class _Ear:
         sidecar = self._plane.sidecar(self._number)
         if sidecar is not None:
             sidecar.known.own_lost(node_id)
+
+
+def _outcomes_of(machine: Machine, *, is_second: bool) -> Outcomes:
+    """Of the life that the machine is in."""
+    return machine.further if is_second else machine.outcomes
 
 
 class GossipPlane:
@@ -101,7 +108,7 @@ class GossipPlane:
         for machine in machines:
             if is_second:
                 machine.also_tell()
-            outcomes = (lambda machine=machine: machine.further) if is_second else (lambda machine=machine: machine.outcomes)  # type: ignore[misc]
+            outcomes = partial(_outcomes_of, machine, is_second=is_second)
             self._links.append(ReportLink(machine, _Ear(self, machine.number), reports, agenda, rng, outcomes=outcomes))
 
     def sidecar(self, number: int) -> _Sidecar | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
-from roost.cluster.errors import RoostError, UnknownModel
+from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome, WorkerState
 from roost.sim.agenda import Agenda
 from roost.sim.flight import Flight, FlightJob
@@ -66,6 +66,7 @@ class Machine:
         self._agenda = agenda
         self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now + WALL_OFFSET_S)
         self._counted_at = 0.0
+        self._tells_further = False
         self.boot()
 
     def boot(self) -> None:
@@ -79,8 +80,8 @@ class Machine:
         self.cache = ModelCache(build.memory_bytes, victims=victims)
         self.outcomes = Outcomes()
         self.further = Outcomes()  # of a second peer, which hears at its own pace
-        self._tells_further = False
         self.flights: dict[Lease, Flight] = {}
+        self._preloads: list[Lease] = []
         self.reporter = Reporter(self, GpuMeter(None), epoch=self.lives, clocks=self._clocks)
         self.reporter.address = f"{self.node_id}:8001"
         self._counted_at = self._agenda.now
@@ -232,6 +233,27 @@ class Machine:
                     for flight in sorted((self.flights.pop(lease) for lease in leases if lease in self.flights), key=_number):
                         self._lose(flight, error)
 
+    def preload(self, model: str) -> None:
+        """The decider says to load it, with no request for it. Nothing where it cannot."""
+        if not self.is_up:
+            return
+        spec = self.catalogue.get(model)
+        try:
+            acquired = self.cache.acquire(spec.name, spec.size_bytes, self._agenda.now)
+        except RoostError:
+            return
+        self._preloads.append(acquired.lease)
+        self._carry_out(acquired.effects)
+        self._let_go()
+        self._changed()
+
+    def _let_go(self) -> None:
+        """Of those that were only to be loaded, whatever is."""
+        ready = [lease for lease in self._preloads if lease.residency.stage not in {Stage.WAITING, Stage.LOADING}]
+        self._preloads = [lease for lease in self._preloads if lease not in ready]
+        for lease in ready:
+            self._carry_out(self.cache.release(lease, self._agenda.now))
+
     def _loaded(self, residency: Residency) -> None:
         if not self.is_up or residency.stage is not Stage.LOADING:
             return
@@ -242,6 +264,8 @@ class Machine:
         effects = self.cache.loaded(residency, self.catalogue.get(residency.name).max_parallel, now)
         if effects:
             self._carry_out(effects)
+        if self._preloads:
+            self._let_go()
         self._grant()
         self._changed()
 
@@ -260,15 +284,6 @@ class Machine:
 
     def __repr__(self) -> str:
         return f"<Machine {self.node_id} life {self.lives}{'' if self.is_up else ' down'} {self.slots!r} {self.cache!r}>"
-
-
-def knows(catalogue: Catalogue, model: str) -> bool:
-    """True if the model is listed."""
-    try:
-        catalogue.get(model)
-    except UnknownModel:
-        return False
-    return True
 
 
 def _number(flight: Flight) -> int:

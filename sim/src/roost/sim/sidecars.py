@@ -133,7 +133,7 @@ class Rumours:
 class RumouredKnown:
     """By delayed records. `publish` of our own follows the protocol's pace: on change, at most twice a second, at least every 5 s."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  # a sidecar's parts
+    def __init__(  # noqa: PLR0913  # a sidecar's parts
         self,
         number: int,
         names: Sequence[str],

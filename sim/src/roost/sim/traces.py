@@ -91,7 +91,9 @@ def _reads_of(path: Path, columns: Sequence[str]) -> Reads:
         if set(needed) <= set(columns):
             return reads
     known = "; ".join(", ".join(needed) for needed, _ in _FORMATS)
-    raise UnreadableTrace(path, 1, f"the columns {', '.join(columns) or '(none)'} are of no format that is known: {known}; or Mooncake's .jsonl")
+    raise UnreadableTrace(
+        path, 1, f"the columns {', '.join(columns) or '(none)'} are of no format that is known: {known}; or Mooncake's .jsonl"
+    )
 
 
 def _roost(row: Row) -> TraceRow:
@@ -167,7 +169,7 @@ def _seconds(text: str | float) -> float:
 
 
 def _moment_s(text: str) -> float:
-    """ "2023-11-16 18:15:46.6805900": seven decimals, of which Python reads six."""
+    """Seconds since 1970 of "2023-11-16 18:15:46.6805900": seven decimals, of which Python reads six."""
     whole, _, fraction = text.partition(".")
     moment = datetime.fromisoformat(f"{whole}+00:00")
     return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)

@@ -33,9 +33,10 @@ class Tokens:
 
 
 class Drawn:
-    """Draws all but the arrival of each request. The sources of chance are separate, so that two runs of one seed that differ in their
+    """Draws all but the arrival of each request.
 
-    arrivals have the same models, lengths and service times in the same order.
+    The sources of chance are separate, so that two runs of one seed that differ in their arrivals have the same models, lengths and
+    service times in the same order.
     """
 
     def __init__(self, seed: int, popularity: Popularity, tokens: Tokens | None, service: Distribution | None) -> None:

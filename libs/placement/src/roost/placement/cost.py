@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """Seconds. All but `eviction_s` are the request's own wait; that one is what others are expected to wait because of it.
+    """Seconds. The request's own wait, but for `eviction_s` and `crowding_s`: those are what others are expected to wait because of it.
 
     `queue_s` for a slot, beyond the load; `load_s` for the model, whole or what is left of it; `memory_s` for memory to load it into;
-    `eviction_s` for whoever asks next for what is put out; `first_token_s` from the slot to the first token.
+    `eviction_s` for whoever asks next for what is put out; `crowding_s` for whoever asks for the model while one load takes, behind the
+    requests of the models that are there; `first_token_s` from the slot to the first token.
     """
 
     queue_s: float
@@ -17,10 +18,11 @@ class Cost(NamedTuple):
     memory_s: float = 0.0
     eviction_s: float = 0.0
     first_token_s: float = 0.0
+    crowding_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        return self.queue_s + self.load_s + self.memory_s + self.eviction_s + self.first_token_s
+        return self.queue_s + self.load_s + self.memory_s + self.eviction_s + self.first_token_s + self.crowding_s
 
     @property
     def own_s(self) -> float:

@@ -24,6 +24,7 @@ FIRST_TOKEN_SHARE = 0.05
 # A model that was loaded stays for this many of its loads: those it was loaded for are served meanwhile, and a place that loads half of
 # its time is still no worse than one that serves what nobody asks for.
 RESIDENCY_LOADS = 0.5
+BUSIEST = 0.9  # share of slots beyond which the mean queue, `busy / (1 - busy)`, is continued by its tangent: it ends at 1
 # Copies that are busy for a larger share of their slots would let requests wait if one of them left.
 SPARE_SHARE = 0.8
 
@@ -58,7 +59,14 @@ class Costs:
             return Cost(queue_s, estimate.load_s, first_token_s=first_token_s)
         room = self.room(candidate, request.model)
         memory_s = max(estimate.memory_s, room.memory_s)
-        return Cost(queue_s, estimate.load_s - estimate.memory_s, memory_s, room.eviction_s, first_token_s)
+        return Cost(
+            queue_s,
+            estimate.load_s - estimate.memory_s,
+            memory_s,
+            room.eviction_s,
+            first_token_s,
+            self.crowding_s(candidate, request.model),
+        )
 
     def room(self, candidate: Candidate, model: str) -> Room:
         """What has to happen on the worker before it can load a model that is not there."""
@@ -128,6 +136,23 @@ class Costs:
                 return 0.0
             rate /= copies
         return cost_of_absence_s(rate, self.estimates.whole_load_s(candidate, model))
+
+    def crowding_s(self, candidate: Candidate, model: str) -> float:
+        """Seconds that this request and those within one load are expected to wait for others' slots if the model lives there."""
+        service_s, slots = self.estimates.own_service_s(candidate, model), candidate.state.slots
+        busy = self._busy_slots(candidate, model) / slots
+        ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2
+        requests = 1.0 + self.demand.rate(model, self.now) * self.estimates.whole_load_s(candidate, model)
+        return requests * ahead * service_s / slots
+
+    def _busy_slots(self, candidate: Candidate, model: str) -> float:
+        """Slots that the demand for the other models that are there, or are on their way, keeps busy on average."""
+        models = candidate.state.models.keys() | candidate.reserved.by_model.keys()
+        return sum(
+            self.demand.rate(name, self.now) * self.estimates.own_service_s(candidate, name) / max(1, len(self._fleet.ready_on(name)))
+            for name in models
+            if name != model
+        )
 
     def _victims(self, candidate: Candidate) -> list[Victim]:
         found: list[Victim] = []

@@ -47,6 +47,13 @@ class Bound(NamedTuple):
     result: Decision | RoostError
 
 
+class Copy(NamedTuple):
+    """A worker should load a model that is ready elsewhere, for those who wait."""
+
+    node_id: str
+    model: str
+
+
 class _Line:
     """Those who wait for the same model."""
 
@@ -83,12 +90,17 @@ class _Line:
 
 
 class Dispatcher:
-    """Mutable, one owner. Time is the caller's, in seconds."""
+    """Mutable, one owner. Time is the caller's, in seconds.
 
-    def __init__(self, placer: Placer, *, capacity: int = MAX_WAITING, aging_s: float = 10.0) -> None:
+    `can_tell`: whoever owns it takes the copies that are wanted after each call and has workers load them (`take_copies`).
+    """
+
+    def __init__(self, placer: Placer, *, capacity: int = MAX_WAITING, aging_s: float = 10.0, can_tell: bool = False) -> None:
         self._placer = placer
         self._capacity = capacity
         self._aging_s = aging_s
+        self._can_tell = can_tell
+        self._copies: list[Copy] = []
         self._lines: dict[_LineKey, _Line] = {}
         self._count = 0
 
@@ -101,7 +113,12 @@ class Dispatcher:
             result = self._placer.decide_or_wait(request, self._waiting_before(request, now), now)
         except NoWorkers:
             return None
-        return None if isinstance(result, Patience) else result
+        return self._patient(request, result) if isinstance(result, Patience) else result
+
+    def take_copies(self) -> list[Copy]:
+        """The copies that became wanted since this was last asked."""
+        copies, self._copies = self._copies, []
+        return copies
 
     def wait(self, request: PlacementRequest, now: float) -> Waiter:
         """The request waits from now on, and is tried at the next `bind`. Raises NoCapacity."""
@@ -175,7 +192,7 @@ class Dispatcher:
         try:
             if request.deadline_s:
                 request = replace(request, deadline_s=max(1e-6, request.deadline_s - (now - waiter.since)))
-            state = Waiting(0, line.waited_s(now), line.weight, is_due=oldest_s >= turn_s)
+            state = Waiting(0, line.waited_s(now), line.weight, oldest_s >= turn_s, self._can_tell)
             result = self._placer.decide_or_wait(request, state, now)
         except NoWorkers:
             line.retry_at = math.inf
@@ -185,6 +202,7 @@ class Dispatcher:
             return refusal
         line.is_stuck = False
         if isinstance(result, Patience):
+            self._patient(request, result)
             until_turn_s = turn_s - oldest_s
             line.retry_at = now + max(SOONEST_RETRY_S, min(RETRY_S, result.retry_in_s, until_turn_s))
             return None
@@ -199,8 +217,13 @@ class Dispatcher:
     def _waiting_before(self, request: PlacementRequest, now: float) -> Waiting:
         line = self._lines.get((request.model, request.excluded))
         if line is None:
-            return Waiting(weight=1.0 + request.priority)
-        return Waiting(line.queue.ahead_of(request.priority, now), line.waited_s(now), line.weight + 1 + request.priority)
+            return Waiting(weight=1.0 + request.priority, can_tell=self._can_tell)
+        ahead = line.queue.ahead_of(request.priority, now)
+        return Waiting(ahead, line.waited_s(now), line.weight + 1 + request.priority, can_tell=self._can_tell)
+
+    def _patient(self, request: PlacementRequest, patience: Patience) -> None:
+        if patience.copy_to:
+            self._copies.append(Copy(patience.copy_to, request.model))
 
     def _urgency(self, key: _LineKey, now: float) -> tuple[float, float]:
         first = self._lines[key].queue.first(now)

@@ -51,13 +51,14 @@ class Estimates:
         self._view = view
         self.demand = Demand()
         self._service_time_s: dict[str, float] = {}
+        self._service_sum_s = 0.0
         self._load_time_s: dict[str, float] = {}
 
     def learn(self, entry: WorkerEntry) -> None:
         """Take over what a report measured."""
         for model, timing in entry.state.timings.items():
             if timing.service_time_s:
-                _keep(self._service_time_s, model, timing.service_time_s)
+                self._service_sum_s += _keep(self._service_time_s, model, timing.service_time_s)
             if timing.load_time_s:
                 _keep(self._load_time_s, model, timing.load_time_s)
 
@@ -131,10 +132,10 @@ class Estimates:
         return Estimate(wait_s, max(0, ahead - free), load_s, status is not None, memory_s)
 
     def own_service_s(self, candidate: Candidate, model: str) -> float:
-        """How long a request of this model holds a slot there: measured there, by any worker, or the default."""
+        """How long a request of this model holds a slot there: measured there, by any worker, as others there do, or the default."""
         timing = candidate.state.timings.get(model)
         measured_s = 0.0 if timing is None else timing.service_time_s
-        return measured_s or self._service_time_s.get(model, DEFAULT_SERVICE_TIME_S)
+        return measured_s or self._service_time_s.get(model) or self._service_s(candidate, model)
 
     def _turns_s(self, candidate: Candidate, model: str, turns: int, places: int = 0) -> float:
         """Seconds until slots, or so many places, were freed that many times."""
@@ -144,7 +145,12 @@ class Estimates:
         """Mean seconds that what runs and waits there holds a slot, by the worker's own measurements where it has any."""
         if candidate.service_time_s is None:
             candidate.service_time_s = _mean_service_s(candidate)
-        return candidate.service_time_s or self._service_time_s.get(model, DEFAULT_SERVICE_TIME_S)
+        return candidate.service_time_s or self._service_time_s.get(model) or self._usual_service_s()
+
+    def _usual_service_s(self) -> float:
+        """The mean over all models that any worker has measured, else the default."""
+        measured = len(self._service_time_s)
+        return self._service_sum_s / measured if measured else DEFAULT_SERVICE_TIME_S
 
     def _load_s(self, candidate: Candidate, model: str, status: ModelStatus | None, now: float) -> float:
         """Seconds until the model would be ready there, once it has memory."""
@@ -159,11 +165,6 @@ class Estimates:
             return timing.load_time_s
         measured_s = self._load_time_s.get(model)
         return self._unmeasured_load_s(candidate, model) if measured_s is None else measured_s
-
-    def usual_load_s(self, model: str) -> float:
-        """As `whole_load_s`, of no worker in particular."""
-        measured_s = self._load_time_s.get(model)
-        return _stated_load_s(self._view.model(model)) if measured_s is None else measured_s
 
     def _unmeasured_load_s(self, candidate: Candidate, model: str) -> float:
         return _stated_load_s(self._known(candidate, model))
@@ -249,6 +250,10 @@ def _mean_service_s(candidate: Candidate) -> float:
     return sum(measured.values()) / len(measured) if measured else 0.0
 
 
-def _keep(table: dict[str, float], model: str, seconds: float) -> None:
-    if model in table or len(table) < MAX_LEARNED_MODELS:
-        table[model] = seconds
+def _keep(table: dict[str, float], model: str, seconds: float) -> float:
+    """By how much the sum of the table changed."""
+    before = table.get(model)
+    if before is None and len(table) >= MAX_LEARNED_MODELS:
+        return 0.0
+    table[model] = seconds
+    return seconds - (before or 0.0)

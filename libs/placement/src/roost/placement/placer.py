@@ -111,8 +111,10 @@ class Placer:
         return chosen
 
     def load_s(self, model: str) -> float:
-        """What a load of the model is expected to take on a worker that never loaded it."""
-        return self._estimates.usual_load_s(model)
+        """What a load of the model is expected to take on one of the workers that can load it."""
+        for group in self._fleet.groups_for(model):
+            return self._estimates.whole_load_s(group.members[0], model)
+        return 0.0
 
     def holders(self, model: str) -> int:
         """How many workers that may get new work have the model ready."""

@@ -76,7 +76,7 @@ class Slots:
         self._queued[job.model] += 1
 
     def start_at_once(self, job: Job, now: float) -> bool:
-        """The job runs without having waited, if nothing waits and it can: what `admit` and `next` would do. The caller starts its lease."""
+        """The job runs without waiting, if nothing waits and it can: what `admit` and `next` would do. The caller starts its lease."""
         if self.busy >= self.slots or len(self._queue) or not job.lease.residency.can_run:
             return False
         self._run(job, now)

@@ -9,12 +9,13 @@ believes evictions cheaper than they are; and with views that are older than a l
 How it finds the smallest without looking at all workers: those that have the model ready are indexed by their cost at priority 0, so the
 best of them is exact at that priority; at higher ones, where fewer stand ahead, the NEAREST best are compared. Those that load it are all
 looked at, up to a bound. Of the others it compares the least loaded, the one with most free memory, one drawn by chance, and the lightest
-holders of the models that are cheapest to put out: six at most, so the choice among them may cost more than the best there is. Of up to ALL_LOOKED_AT
-workers all are compared.
+holders of the models that are cheapest to put out: six at most, so the choice among them may cost more than the best there is. In a
+cluster of up to ALL_LOOKED_AT workers all are compared.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from roost.placement.candidate import Candidate
@@ -33,12 +34,15 @@ from roost.placement.sampling import draw
 # A request is bound to a busy worker if it would wait there no longer than this: two reports at the rate at which they come at most, so
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
 LOOKAHEAD_S = 0.1
+# However fast it is: a worker refuses what its queue has no room for, and no report says how long that is. Its default is 256.
+DEEPEST_QUEUE = 128
 # A load that puts out a model in demand waits until those who wait for it have waited together as long as others are expected to wait
 # because of it. It is the question whether to rent or to buy: who buys when the rent paid has reached the price never pays more than twice
 # what the best would have paid.
 PATIENCE = 1.0
 NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
 LOAD_WEIGHT_S = 1e-6
+TOLD_FOR_S = 1.0  # a worker that was told to load a model reports that it does by then; until then nobody else is told
 NEAREST = 4
 ALL_LOOKED_AT = 8  # workers: of so few each is looked at
 LOOKED_AT = 3  # holders of victims; each costs as much as the rest of a decision
@@ -62,6 +66,7 @@ class ExpectedWait:
         self._lightest = IndexByGroup(fleet, load)
         self._roomiest = IndexByGroup(fleet, self._fullness)
         self._coming = Coming(fleet)
+        self._told: dict[str, float] = {}  # models of which another copy was asked for, and when
         self._cheapest: tuple[str, ...] = ()
         self._cheapest_as_of = float("-inf")
 
@@ -75,12 +80,31 @@ class ExpectedWait:
         if priced is None:
             return None
         candidate, cost = priced
-        patience = None if waiting.is_due else self._patience(request, waiting, cost, self._has_or_loads(candidate, request.model))
+        patience = self._patience(request, waiting, candidate, cost)
         return patience or self._sending(candidate, request.model)
 
-    def _patience(self, request: PlacementRequest, waiting: Waiting, cost: Cost, is_there: bool) -> Patience | None:  # noqa: FBT001
-        if is_there:
-            return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
+    def _patience(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
+        if candidate.queue_depth >= DEEPEST_QUEUE:
+            return Patience(LOOKAHEAD_S, cost)
+        if not self._has_or_loads(candidate, request.model):
+            if waiting.can_tell and self._fleet.ready_on(request.model):
+                return self._tell(candidate, request.model, cost)
+            return None if waiting.is_due else self._patience_to_load(request, waiting, cost)
+        if waiting.backlog:  # they are served first, whatever room there is for its priority
+            return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
+        if cost.load_s and self._fleet.ready_on(request.model):  # whoever is free first, the copy or another, can have it then
+            return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
+        return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
+
+    def _tell(self, candidate: Candidate, model: str, cost: Cost) -> Patience:
+        """Another copy is worth it. The worker loads it while the request waits, for it or for one that is there, whichever is free first."""
+        is_told = self._told.get(model, -math.inf) + TOLD_FOR_S > self._costs.now
+        if not is_told:
+            self._told[model] = self._costs.now
+        return Patience(LOOKAHEAD_S, cost, "" if is_told else candidate.node_id)
+
+    def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, cost: Cost) -> Patience | None:
+        """Until there is memory, and until those who wait have waited as long as others will because of it."""
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s
@@ -94,7 +118,7 @@ class ExpectedWait:
         if holder is None:
             return self.best_without(request) or self._anyone(request)
         queued_s = holder[1].own_s + (backlog and self._backlog_s(holder[0], request, backlog))
-        # A load costs at least what it takes: nothing is looked for that cannot be cheaper.
+        # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
         if queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
         copy = self.best_without(request)

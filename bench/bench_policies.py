@@ -1,0 +1,296 @@
+"""What each policy makes of the same load: `python bench/bench_policies.py [--json] [--only WORKLOAD] [--policies a,b]`.
+
+Simulated time, the product's own deciders, caches, slots and reports. Every request may wait in the decider; only `expected-wait` ever lets
+it. Hits are the decider's count: a request that waited there for a load is none. Jain's index is of the models' mean times to first token.
+
+- `8 on 8`, `12 on 8`: 32 clients in a closed loop ask by Zipf's law (0.9) for 8 or 12 models; 4 workers with 2 slots and room for 2 models
+  each; loads take 0.5 s, answers 20 ms.
+- `arena WxG`: 1,500 requests to 27 models as they came to a public arena of language models (../shared/traces, where it is there), on W
+  workers with G GB and 8 slots. The sizes of 6-32 GB are assumed, for the trace has none; times follow from them at published speeds.
+- `crowd`: for a minute one of 12 models is asked for twenty times as often; 8 workers with 4 slots and room for 2 models, loads of 2 s.
+- `uneven`: the same without the crowd, and one worker serves and loads twice as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+
+from rich.console import Console
+from rich.table import Table
+
+from roost.cluster.catalogue import ModelSpec
+from roost.placement.costs import RESIDENCY_LOADS
+from roost.placement.dispatcher import SHORTEST_TURN_S, TURN_LOADS
+from roost.placement.registry import policy_names
+from roost.sim import Ask, Delays, Reports, Simulation, closed_loop, equal_models, exponential, flash_crowd, poisson, zipf
+from roost.sim.central import CentralPlane
+from roost.sim.flight import Flight
+from roost.sim.machine import Machine
+from roost.sim.summary import quantile
+from roost.sim.work import Work
+from roost.worker.residency import Residency
+
+TRACE = Path(__file__).parents[2] / "shared" / "traces" / "lmsys_arena_vtc" / "arena27_trace.csv"
+DELAYS = Delays(ask_s=0.001, send_s=0.0005, reply_s=0.0005)
+PEER_S = 60.0
+PEER_SERVICE_S = 0.02
+PEER_LOAD_S = 0.5
+ARENA_BUDGETS = ((4, 40), (4, 80), (8, 40), (8, 80), (16, 40))
+ARENA_SIZES_GB = (13.5, 26.0, 13.5, 6.0, 16.0, 26.0, 13.5, 13.5, 32.0)  # 3B to 16B in 16 bits, in turn
+CROWD_RATES = [k**-0.9 for k in range(1, 13)]
+CROWD_MODEL = 5
+BASELINE = "affinity"
+# How long a request waits at most in `12 on 8`: until its model's turn has come; then for one load that was due before it on its worker, for
+# only four models are absent at a time, and until what that loaded may leave; for its own load; and for the others of its line.
+WORST_S = max(SHORTEST_TURN_S, TURN_LOADS * PEER_LOAD_S) + (1 + RESIDENCY_LOADS + 1) * PEER_LOAD_S + 32 * PEER_SERVICE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    workload: str
+    policy: str
+    hit_rate: float
+    requests_per_s: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    worst_s: float
+    loads: int
+    fairness: float
+    models_served: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """`build(policy)` is a run of it that has not begun; `duration_s` None: until the trace ends."""
+
+    name: str
+    build: Callable[[str], Simulation]
+    duration_s: float | None = None
+
+
+def peer(models: int) -> Workload:
+    def build(policy: str) -> Simulation:
+        return Simulation(
+            workers=4,
+            slots=2,
+            arrivals=closed_loop(32),
+            service=PEER_SERVICE_S,
+            load=PEER_LOAD_S,
+            models=models,
+            cache_models=2,
+            warm=False,
+            popularity=zipf(models, 0.9),
+            policy=policy,
+            reports=Reports(),
+            delays=DELAYS,
+            may_queue=True,
+        )
+
+    return Workload(f"{models} on 8", build, PEER_S)
+
+
+def arena_models() -> tuple[ModelSpec, ...]:
+    base = equal_models(27, 8)
+    sizes = (ARENA_SIZES_GB[number % len(ARENA_SIZES_GB)] for number in range(27))
+    tier = {"tier": "published-safetensors-nvme-raid0"}
+    return tuple(replace(spec, size_bytes=int(size * 1e9), options=tier) for spec, size in zip(base, sizes, strict=True))
+
+
+def arena_asks() -> list[Ask]:
+    with TRACE.open() as lines:
+        rows = list(csv.DictReader(lines))
+    names = sorted({row["model"] for row in rows})
+    return [Ask(float(row["arrival_s"]), names.index(row["model"]), int(row["prompt_tokens"]), int(row["output_tokens"])) for row in rows]
+
+
+def arena(workers: int, memory_gb: int) -> Workload:
+    def build(policy: str) -> Simulation:
+        return Simulation(
+            workers=workers,
+            slots=8,
+            trace=arena_asks(),
+            models=arena_models(),
+            memory_bytes=int(memory_gb * 1e9),
+            warm=False,
+            policy=policy,
+            reports=Reports(),
+            delays=DELAYS,
+            may_queue=True,
+        )
+
+    return Workload(f"arena {workers}x{memory_gb}", build)
+
+
+def crowd() -> Workload:
+    base_per_s = 20.0
+    extra_per_s = 19.0 * base_per_s * CROWD_RATES[CROWD_MODEL] / sum(CROWD_RATES)
+
+    def build(policy: str) -> Simulation:
+        return _twelve(policy, flash_crowd(base_per_s, extra_per_s, at_s=60.0, for_s=60.0, model=CROWD_MODEL))
+
+    return Workload("crowd", build, 180.0)
+
+
+def uneven() -> Workload:
+    def build(policy: str) -> Simulation:
+        simulation = _twelve(policy, poisson(40.0))
+        fast = simulation.machines[0]
+        fast._work = TwiceAsFast(fast._work)  # noqa: SLF001  # the one thing in which this worker differs
+        return simulation
+
+    return Workload("uneven", build, 120.0)
+
+
+def _twelve(policy: str, arrivals: object) -> Simulation:
+    return Simulation(
+        workers=8,
+        slots=4,
+        arrivals=arrivals,  # type: ignore[arg-type]
+        service=exponential(0.2),
+        load=2.0,
+        models=12,
+        cache_models=2,
+        warm=False,
+        popularity=zipf(12, 0.9),
+        policy=policy,
+        reports=Reports(),
+        delays=DELAYS,
+        may_queue=True,
+    )
+
+
+class TwiceAsFast:
+    """The work of a machine that takes half the time for everything."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def load_s(self, spec: ModelSpec) -> float:
+        return self._work.load_s(spec) / 2
+
+    def expected_load_s(self, spec: ModelSpec) -> float:
+        return self._work.expected_load_s(spec) / 2
+
+    def started(self, machine: Machine, flight: Flight, residency: Residency) -> None:
+        flight.service_s /= 2
+        self._work.started(machine, flight, residency)
+
+    def stopped(self, machine: Machine, flight: Flight, residency: Residency) -> None:
+        self._work.stopped(machine, flight, residency)
+
+    def forget(self, machine: Machine) -> None:
+        self._work.forget(machine)
+
+
+def workloads() -> list[Workload]:
+    budgets = ARENA_BUDGETS if TRACE.exists() else ()
+    return [peer(8), peer(12), *(arena(workers, memory_gb) for workers, memory_gb in budgets), crowd(), uneven()]
+
+
+def measure(workload: Workload, policy: str) -> Result:
+    simulation = workload.build(policy)
+    run = simulation.run(duration_s=workload.duration_s)
+    assert isinstance(simulation.plane, CentralPlane)
+    ledger, waits_s = run.ledger, sorted(run.ttfts)
+    by_model: dict[int, list[float]] = {}
+    for number in ledger.served():
+        by_model.setdefault(ledger.model[number], []).append(ledger.ttft_s[number])
+    means = [fmean(each) for each in by_model.values()]
+    return Result(
+        workload.name,
+        policy,
+        hit_rate=simulation.plane.placer.statistics.cache_hit_rate,
+        requests_per_s=len(waits_s) / run.duration_s,
+        p50_s=quantile(waits_s, 0.5),
+        p95_s=quantile(waits_s, 0.95),
+        p99_s=quantile(waits_s, 0.99),
+        worst_s=waits_s[-1],
+        loads=int(run.totals["loads"]),
+        fairness=sum(means) ** 2 / (len(means) * sum(mean * mean for mean in means)),
+        models_served=len(by_model),
+        failed=len(ledger) - len(waits_s),
+    )
+
+
+def bars(results: dict[tuple[str, str], Result]) -> Iterator[tuple[str, bool]]:
+    """What `expected-wait` is held to, and whether it holds, as far as it was run."""
+
+    def get(workload: str, policy: str = "expected-wait") -> Result | None:
+        return results.get((workload, policy))
+
+    if few := get("8 on 8"):
+        yield f"8 on 8: hits {few.hit_rate:.3f} of at least 0.97", few.hit_rate >= 0.97
+    many, plain = get("12 on 8"), get("12 on 8", BASELINE)
+    if many and plain:
+        times = many.requests_per_s / plain.requests_per_s
+        yield f"12 on 8: {times:.2f} times the throughput of {BASELINE}, of at least 1.3", times >= 1.3
+        yield (
+            f"12 on 8: {many.models_served} models served, the worst wait {many.worst_s:.2f} s of at most {WORST_S:.2f}",
+            (many.models_served == 12 and many.worst_s <= WORST_S),
+        )
+    for workers, memory_gb in ARENA_BUDGETS:
+        name = f"arena {workers}x{memory_gb}"
+        ours, plain = get(name), get(name, BASELINE)
+        if ours and plain:
+            others = [result for (workload, policy), result in results.items() if workload == name and policy != "expected-wait"]
+            best = min(others, key=lambda result: result.p99_s)
+            yield f"{name}: p99 {ours.p99_s:.3f} s, the best baseline ({best.policy}) {best.p99_s:.3f} s", ours.p99_s < best.p99_s
+            yield f"{name}: hits {ours.hit_rate:.3f}, {BASELINE}'s {plain.hit_rate:.3f}", ours.hit_rate >= plain.hit_rate
+
+
+def show(workload: str, results: list[Result], elapsed_s: float) -> Table:
+    table = Table(title=f"{workload} ({elapsed_s:.0f} s to simulate)")
+    for column in ("policy", "hits", "requests/s", "p50 s", "p95 s", "p99 s", "worst s", "loads", "Jain", "models", "failed"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for result in results:
+        table.add_row(
+            result.policy,
+            f"{result.hit_rate:.3f}",
+            f"{result.requests_per_s:.1f}",
+            *(f"{seconds:.3f}" for seconds in (result.p50_s, result.p95_s, result.p99_s, result.worst_s)),
+            str(result.loads),
+            f"{result.fairness:.2f}",
+            str(result.models_served),
+            str(result.failed),
+        )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The policies on the same simulated loads.")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each line of the tables")
+    parser.add_argument("--only", default="", help="workloads whose names begin with this")
+    parser.add_argument("--policies", default=",".join(policy_names()), help="names, with commas")
+    asked = parser.parse_args()
+    results: dict[tuple[str, str], Result] = {}
+    console = Console(width=140)
+    for workload in workloads():
+        if not workload.name.startswith(asked.only):
+            continue
+        started = perf_counter()
+        lines = [measure(workload, policy) for policy in asked.policies.split(",")]
+        results |= {(workload.name, line.policy): line for line in lines}
+        if asked.json:
+            for line in lines:
+                print(json.dumps(asdict(line)), flush=True)
+        else:
+            console.print(show(workload.name, lines, perf_counter() - started))
+    if not asked.json:
+        if not TRACE.exists():
+            print("the arena's trace is not there: its workloads were left out", file=sys.stderr)
+        for bar, holds in bars(results):
+            print(f"{'holds ' if holds else 'MISSED'} {bar}")
+
+
+if __name__ == "__main__":
+    main()
