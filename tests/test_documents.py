@@ -160,7 +160,8 @@ def test_every_other_readme_command_is_known_to_be_run_elsewhere() -> None:
 def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE))
-    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
+    listing = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
     assert {line.split()[1] for line in shown.splitlines()} == targets
 
 
