@@ -102,15 +102,13 @@ def test_another_seed_gives_another_run() -> None:
     policy=st.sampled_from(["weighted-score", "least-loaded", "consistent-hash", "expected-wait", "power-of-3"]),
     seed=st.integers(0, 1_000),
     falls=st.lists(st.tuples(st.floats(0.5, 6.0), st.integers(0, 4)), max_size=2),
-    cut=st.booleans(),
-    is_coordinator_lost=st.booleans(),
+    others=st.sampled_from([(), partition(3.0, 4.0, (0, 1)), kill_coordinator(2.0) + restart_coordinator(5.0)]),
 )
 def test_every_request_ends_once_and_its_times_add_up(
-    plane: str, model: str, policy: str, seed: int, falls: list[tuple[float, int]], cut: bool, is_coordinator_lost: bool
+    plane: str, model: str, policy: str, seed: int, falls: list[tuple[float, int]], others: tuple[Fault, ...]
 ) -> None:
     faults = [fault for at, worker in falls for fault in kill_worker(at, worker) + restart_worker(at + 2.0, worker)]
-    faults += partition(3.0, 4.0, (0, 1)) if cut else ()
-    faults += kill_coordinator(2.0) + restart_coordinator(5.0) if is_coordinator_lost else ()
+    faults += others
     simulation = Simulation(
         workers=5,
         slots=2,

@@ -196,7 +196,9 @@ class Clients:
         self._close(flight, job.cache_result.value, reply_s)
 
     def _close(self, flight: Flight, result: str, reply_s: float = 0.0) -> None:
-        flight.is_over = True
+        job, flight.job = flight.job, None
+        if job is not None:
+            job.flight = None  # no cycle is left for the collector to find
         self._ledger.close(flight.number, result, self._agenda.now - flight.arrival_s + reply_s, flight.tries)
         self._ended(flight)
 

@@ -38,7 +38,6 @@ class Flight:
     job: FlightJob | None = None
     due_at: float = -1.0
     first_at: float = -1.0
-    is_over: bool = False
     # Of a generation whose speed depends on how many run beside it: tokens still to come, as of when, and at what pace.
     tokens_left: float = 0.0
     as_of: float = 0.0
