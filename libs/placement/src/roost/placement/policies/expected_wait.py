@@ -34,8 +34,8 @@ from roost.placement.sampling import draw
 # A request is bound to a busy worker if it would wait there no longer than this: two reports at the rate at which they come at most, so
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
 LOOKAHEAD_S = 0.1
-# Where there is free memory for a copy it is made a little before waiting costs more than copying: it puts out nobody, and who waits for the
-# first of a crowd does not wait for the last.
+# Where there is free memory for a copy it is made a little before waiting costs more than copying: it puts out nobody, and a crowd's first
+# tell little of its last.
 COPY_HASTE = 1.1
 # However fast it is: a worker refuses what its queue has no room for, and no report says how long that is. Its default is 256.
 DEEPEST_QUEUE = 128
@@ -100,7 +100,7 @@ class ExpectedWait:
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
 
     def _tell(self, candidate: Candidate, model: str, cost: Cost) -> Patience:
-        """Another copy is worth it. The worker loads it while the request waits, for it or for one that is there, whichever is free first."""
+        """Another copy is worth it: the worker loads it while the request waits, for it or for one that is there."""
         is_told = self._told.get(model, -math.inf) + TOLD_FOR_S > self._costs.now
         if not is_told:
             self._told[model] = self._costs.now
