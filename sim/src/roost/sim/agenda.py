@@ -19,12 +19,12 @@ _Due = tuple[float, int, Callable[..., None], object]
 
 
 class Agenda:
-    """Mutable, one owner. Times are seconds since the start of the run."""
+    """Mutable, one owner. Times are seconds since the start of the run; what has to happen before that begins below 0."""
 
     __slots__ = ("_due", "_tickets", "handled", "now")
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def __init__(self, begins_at: float = 0.0) -> None:
+        self.now = begins_at
         self.handled = 0  # events so far
         self._due: list[_Due] = []
         self._tickets = 0
@@ -32,12 +32,12 @@ class Agenda:
     def at(self, when: float, act: Act[T], what: T) -> None:
         """`act(what)` at `when`, or now if that is past."""
         self._tickets += 1
-        heapq.heappush(self._due, (when if when > self.now else self.now, self._tickets, act, what))
+        heapq.heappush(self._due, (max(when, self.now), self._tickets, act, what))
 
     def arrival(self, when: float, act: Act[T], what: T) -> None:
         """As `at`, after everything else that is due at that time."""
         self._tickets += 1
-        heapq.heappush(self._due, (when if when > self.now else self.now, _LAST + self._tickets, act, what))
+        heapq.heappush(self._due, (max(when, self.now), _LAST + self._tickets, act, what))
 
     def run_until(self, end: float, is_over: Callable[[], bool] | None = None, *, look_every: int = 1) -> None:
         """Lets time pass until `end`, or until `is_over()`, which is asked after each `look_every` events."""
@@ -53,7 +53,7 @@ class Agenda:
                 if is_over is not None and is_over():
                     return
         self.handled = handled
-        if due and end > self.now:
+        if end > self.now and (due or end <= 0):
             self.now = end
 
     def __len__(self) -> int:

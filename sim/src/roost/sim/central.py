@@ -1,30 +1,29 @@
 """The central plane in virtual time: one coordinator, told by every worker.
 
-State: the coordinator's own view, placer and waiting requests (`roost.coordinator.central`, `roost.placement.dispatcher`), or none while it
-is down, and the callers of those that wait.
+State: the coordinator's own view, placer and waiting requests (`roost.coordinator.central`, `roost.placement.dispatcher`), or none of them
+while it is down.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from roost.cluster.errors import NoWorkers, RoostError
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
 from roost.coordinator.central import Central
-from roost.placement.dispatcher import Bound, Dispatcher, Waiter
+from roost.placement.dispatcher import Copy
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
-from roost.service.scheduler.waiting import MAX_WAIT_S
 from roost.sim.agenda import Agenda
+from roost.sim.deciding import Decider
 from roost.sim.flight import Flight
 from roost.sim.links import Board, ReportLink, Reports
 from roost.sim.machine import Machine
 from roost.sim.planes import Asker
 from roost.sim.seeds import rng_for
 
+WARM_S = 1.0  # before time begins: every first report is there
 TICK_S = 0.5  # how often a coordinator looks for silence
 NEVER_S = 1e12
 
@@ -70,12 +69,11 @@ class CentralPlane:
         self.is_up = False
         self._agenda = agenda
         self._machines = machines
+        self._by_name = {machine.node_id: machine for machine in machines}
         self._knowing = knowing
         self._make_placer = make_placer
         self._note = note
         self._lives = 0
-        self._callers: dict[Waiter, tuple[Flight, Asker]] = {}
-        self._rings_at = math.inf
         self._links: list[ReportLink] = []
         self._board: Board | None = None
         if knowing.reports is not None:
@@ -85,82 +83,34 @@ class CentralPlane:
                 self._links.append(link)
 
     def start(self) -> None:
+        """Workers connect, and time begins when their first reports are there."""
         self.boot_decider()
+        self._agenda.run_until(0.0)
 
     # --- asking -----------------------------------------------------------------------------------
 
     def ask(self, flight: Flight, request: PlacementRequest, asker: Asker) -> None:
-        if not self.is_up:
+        if self.is_up:
+            self._decider.ask(flight, request, asker)
+        else:
             asker.unreachable(flight)
-            return
-        now = self._agenda.now
+
+    def _refresh(self) -> None:
         if self._board is not None and self._board.is_fresh:
             self._board.renew()
-        try:
-            decision = self._dispatcher.place(request, now)
-            self._make_copies()
-            if decision is None:
-                self._wait(flight, request, asker, now)
-                return
-        except RoostError as error:
-            asker.refused(flight, error)
-            return
-        asker.decided(flight, decision)
 
-    def _wait(self, flight: Flight, request: PlacementRequest, asker: Asker, now: float) -> None:
-        """Raises NoCapacity."""
-        waiter = self._dispatcher.wait(request, now)
-        self._callers[waiter] = (flight, asker)
-        self._agenda.at(now + min(request.deadline_s or MAX_WAIT_S, MAX_WAIT_S), self._give_up, waiter)
-        self._set_timer()
-
-    def _give_up(self, waiter: Waiter) -> None:
-        caller = self._callers.pop(waiter, None)
-        if caller is not None and self._dispatcher.take_out(waiter):
-            flight, asker = caller
-            asker.refused(flight, NoWorkers(f"no worker could take {flight.model} in time"))
-
-    def _make_copies(self) -> None:
+    def _have_loaded(self, copy: Copy) -> None:
+        """The coordinator's command to a worker, which takes as long as a report does."""
         delay_s = 0.0 if self._knowing.reports is None else self._knowing.reports.delay_s
-        for node_id, model in self._dispatcher.take_copies():
-            machine = next(each for each in self._machines if each.node_id == node_id)
-            self._agenda.at(self._agenda.now + delay_s, machine.preload, model)
-
-    def _set_timer(self) -> None:
-        at = self._dispatcher.next_timer()
-        if at < self._rings_at:
-            self._rings_at = at
-            self._agenda.at(at, self._ring, at)
-
-    def _ring(self, at: float) -> None:
-        if at == self._rings_at:
-            self._rings_at = math.inf
-            if self.is_up:
-                self._bind("", has_opened=False)
-
-    def _bind(self, node_id: str, *, has_opened: bool) -> None:
-        self._tell(self._dispatcher.bind(self._agenda.now, node_id, has_opened=has_opened))
-        self._make_copies()
-        self._set_timer()
-
-    def _tell(self, bound: list[Bound]) -> None:
-        for waiter, result in bound:
-            caller = self._callers.pop(waiter, None)
-            if caller is None:
-                continue
-            flight, asker = caller
-            if isinstance(result, RoostError):
-                asker.refused(flight, result)
-            else:
-                asker.decided(flight, result)
+        self._agenda.at(self._agenda.now + delay_s, self._by_name[copy.node_id].preload, copy.model)
 
     # --- hearing ----------------------------------------------------------------------------------
 
     def report(self, state: WorkerState, stream: int) -> None:
         """A worker's report arrived."""
         reported = self._central.report(state, self._agenda.now, is_streamed=True, stream=stream)
-        if self._callers and reported.is_accepted:
-            self._bind(state.node_id, has_opened=reported.has_opened)
+        if reported.is_accepted and self._decider.has_waiting:
+            self._decider.heard_of(state.node_id, has_opened=reported.has_opened)
 
     def stream_lost(self, node_id: str, epoch: int, stream: int) -> None:
         """A worker's stream broke."""
@@ -169,12 +119,12 @@ class CentralPlane:
 
     def _somebody_changed(self) -> None:
         """Where all is known at once, those who wait are looked at as soon as anything changes."""
-        if self._callers and self._board is not None:
+        if self.is_up and self._decider.has_waiting:
             self._agenda.at(self._agenda.now, self._renew, None)
 
     def _renew(self, _: None) -> None:
-        if self._callers and self._board is not None:
-            self._board.renew()
+        if self.is_up and self._decider.has_waiting:
+            self._refresh()
 
     def _tick(self, life: int) -> None:
         if life != self._lives or not self.is_up:
@@ -193,7 +143,7 @@ class CentralPlane:
         view = ClusterView() if is_told else ClusterView(dead_after_s=NEVER_S)
         placer = self._make_placer(view, f"c{self._lives}", self._knowing.bound_s)
         self._central = Central(view, placer)
-        self._dispatcher = Dispatcher(placer, can_tell=True)
+        self._decider = Decider(self._agenda, placer, self._refresh, self._have_loaded)
         self.is_up = True
         if is_told:
             self._agenda.at(self._agenda.now + TICK_S, self._tick, self._lives)
@@ -201,7 +151,8 @@ class CentralPlane:
                 for link in self._links:
                     link.connect()
             return
-        self._board = Board(self._agenda, self, every_s=self._knowing.staleness_s)
+        later_s = 0.0 if placer.is_patient or self._knowing.staleness_s else self._knowing.bound_s / 2
+        self._board = Board(self._agenda, self, every_s=self._knowing.staleness_s, arrivals_later_s=later_s)
         for machine in self._machines:
             self._board.add(machine)
             if self._board.is_fresh:
@@ -211,11 +162,9 @@ class CentralPlane:
         if not self.is_up:
             return
         self.is_up = False
-        self._rings_at = math.inf
-        callers, self._callers = list(self._callers.values()), {}
         for link in self._links:
             link.lost()
-        for flight, asker in callers:
+        for flight, asker in self._decider.fall():
             asker.unreachable(flight)
 
     def worker_crashed(self, number: int) -> None:
@@ -250,4 +199,4 @@ class CentralPlane:
         return self._central.placer
 
     def __repr__(self) -> str:
-        return f"<CentralPlane {self._central!r} {len(self._callers)} wait>" if self.is_up else "<CentralPlane down>"
+        return f"<CentralPlane {self._central!r} {self._decider!r}>" if self.is_up else "<CentralPlane down>"

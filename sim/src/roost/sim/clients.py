@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from roost.client.attempts import Attempts, Setback
 from roost.client.backoff import Backoff
-from roost.client.generation import ACCEPT_TIMEOUT_S
 from roost.client.client import MAX_ATTEMPTS
+from roost.client.generation import ACCEPT_TIMEOUT_S
 from roost.cluster.errors import NoCapacity, NoWorkers, RoostError
 from roost.cluster.worker_state import CacheResult
 from roost.placement.decision import Decision
@@ -53,7 +53,7 @@ class Manners:
 class Clients:
     """`ended` is called with each request that is over."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # who talks to everybody
         self,
         agenda: Agenda,
         plane: Plane,

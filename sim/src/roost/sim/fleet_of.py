@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
+from roost.sim.machine import Build
 from roost.worker.engines.published import SimulatedSpeed
 from roost.worker.engines.simulated import speed_of
 
@@ -38,3 +39,36 @@ def speeds_of(specs: Sequence[ModelSpec], time_scale: float) -> dict[str, Simula
 def catalogue_of(specs: Sequence[ModelSpec]) -> Catalogue:
     """Raises InvalidField."""
     return Catalogue(specs)
+
+
+def build_of(  # noqa: PLR0913  # as the front door says it
+    specs: Sequence[ModelSpec],
+    *,
+    slots: int,
+    cache_models: int | None,
+    memory_bytes: int | None,
+    warm: bool | None,
+    eviction: str,
+    queue_capacity: int,
+) -> Build:
+    """What each worker is like. Raises ValueError where two of these contradict each other."""
+    whole = sum(spec.size_bytes for spec in specs)
+    if cache_models is not None and memory_bytes is not None:
+        raise ValueError("give either cache_models or memory_bytes")
+    if cache_models is not None:
+        if len({spec.size_bytes for spec in specs}) > 1:
+            raise ValueError("cache_models counts models of equal size; give memory_bytes instead")
+        if cache_models < 1:
+            raise ValueError(f"cache_models must be 1 or more (got {cache_models})")
+        memory_bytes = cache_models * specs[0].size_bytes
+    memory = whole if memory_bytes is None else memory_bytes
+    is_warm = memory >= whole if warm is None else warm
+    if is_warm and memory < whole:
+        raise ValueError("warm workers need memory for every model")
+    return Build(
+        slots=slots,
+        memory_bytes=memory,
+        queue_capacity=queue_capacity,
+        eviction=eviction,
+        warm=tuple(spec.name for spec in specs) if is_warm else (),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,7 @@ class ReportLink:
         self._due_at = -1.0
         self._retry_at = -1.0
         machine.on_change.append(self.changed)
+        machine.on_arrival.append(self.changed)
 
     def connect(self) -> None:
         """Dials now; tries again later if nobody is there."""
@@ -127,14 +128,18 @@ class ReportLink:
 class Board:
     """Everything known at once: `renew` shows the state of each worker that changed. `every_s` 0: before each look, else every so often.
 
-    State: who changed since, in the order in which they did.
+    State: who changed since, in the order in which they did. A decider that counts its own decisions knows of an arrival before the worker
+    does: those may stay unshown for `arrivals_later_s`, which changes no load it sees and halves what there is to show.
     """
 
-    def __init__(self, agenda: Agenda, hears: Hears, *, every_s: float) -> None:
+    def __init__(self, agenda: Agenda, hears: Hears, *, every_s: float, arrivals_later_s: float = 0.0) -> None:
         self._agenda = agenda
         self._hears = hears
         self._every_s = every_s
+        self._later_s = arrivals_later_s
         self._changed: dict[int, Machine] = {}
+        self._arrived: dict[int, float] = {}  # since when an arrival is unshown, oldest first
+        self._machines: dict[int, Machine] = {}
         if every_s > 0:
             agenda.at(every_s, self._renew_again, None)
 
@@ -144,22 +149,40 @@ class Board:
 
     def add(self, machine: Machine) -> None:
         """Shows the worker, now and later."""
-        changed, number = self._changed, machine.number
+        changed, arrived, agenda, number = self._changed, self._arrived, self._agenda, machine.number
+        self._machines[number] = machine
 
         def note() -> None:
             changed[number] = machine
 
+        def note_arrival() -> None:
+            if number not in changed:
+                arrived.setdefault(number, agenda.now)
+
         machine.on_change.append(note)
+        machine.on_arrival.append(note_arrival if self._later_s else note)
         self.show(machine, has_catalogue=True)
 
     def renew(self) -> None:
         """Shows what changed."""
+        arrived = self._arrived
+        if arrived:
+            until = self._agenda.now - self._later_s
+            for number in list(self._old(until)):
+                self._changed[number] = self._machines[number]
         if self._changed:
             machines = list(self._changed.values())
             self._changed.clear()
             for machine in machines:
+                arrived.pop(machine.number, None)
                 if machine.is_up:
                     self.show(machine)
+
+    def _old(self, until: float) -> Iterator[int]:
+        for number, since in self._arrived.items():
+            if since > until:
+                return
+            yield number
 
     def show(self, machine: Machine, *, has_catalogue: bool = False) -> None:
         outcomes = machine.outcomes

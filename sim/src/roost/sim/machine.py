@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
-from roost.cluster.errors import RoostError, UnknownModel
+from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome, WorkerState
 from roost.sim.agenda import Agenda
 from roost.sim.flight import Flight, FlightJob
@@ -24,8 +24,10 @@ from roost.worker.slots import Slots
 from roost.worker.timings import LearnedTimes
 from roost.worker.victims import CostAware, LeastRecentlyUsed
 
+WALL_OFFSET_S = 1_000.0  # what happens before a run begins has a date too
 UNBOUNDED = 1_000_000_000  # waiting requests: more than any run has
 _REFUSED = CacheResult.REFUSED
+_HIT = CacheResult.HIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,19 @@ class Machine:
         self.lives = 0
         self.loads = 0
         self.evictions = 0
+        self.all_loads = 0  # of all its lives
+        self.all_evictions = 0
         self.busy_s = 0.0  # slot-seconds of work so far
         self.ended: Callable[[Flight], None] = _nobody
         self.refused: Callable[[Flight, RoostError], None] = _nobody_cares
         self.on_change: list[Callable[[], None]] = []
+        self.on_arrival: list[Callable[[], None]] = []  # of a request that found its model ready: all that changed is the load
         self._build = build
         self._work = work
         self._agenda = agenda
-        self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now)
+        self._clocks = Clocks(monotonic=lambda: agenda.now, wall=lambda: agenda.now + WALL_OFFSET_S)
         self._counted_at = 0.0
+        self._tells_further = False
         self.boot()
 
     def boot(self) -> None:
@@ -74,7 +80,6 @@ class Machine:
         self.cache = ModelCache(build.memory_bytes, victims=victims)
         self.outcomes = Outcomes()
         self.further = Outcomes()  # of a second peer, which hears at its own pace
-        self._tells_further = False
         self.flights: dict[Lease, Flight] = {}
         self._preloads: list[Lease] = []
         self.reporter = Reporter(self, GpuMeter(None), epoch=self.lives, clocks=self._clocks)
@@ -135,13 +140,18 @@ class Machine:
         job = FlightJob(flight.model, 0, now, acquired.result, lease, flight=flight)
         flight.machine, flight.job = self, job
         self.flights[lease] = flight
-        slots.admit(job, now)
         self.outcomes.looked_up(acquired.result)
         self._tell(flight, acquired.result)
         if acquired.effects:
             self._carry_out(acquired.effects)
-        self._grant()
-        self._changed()
+        self.count_busy()
+        if slots.start_at_once(job, now):
+            self.cache.start(lease)
+            self._work.started(self, flight, lease.residency)
+        else:
+            slots.admit(job, now)
+        for listener in self.on_arrival if acquired.result is _HIT else self.on_change:
+            listener()
 
     def leave(self, flight: Flight, *, is_ok: bool) -> None:
         """The request is done, or given up: its slot or place and its model are free."""
@@ -217,6 +227,7 @@ class Machine:
                     self._agenda.at(now + self._work.load_s(self.catalogue.get(residency.name)), self._loaded, residency)
                 case Close(residency, is_eviction):
                     self.evictions += is_eviction
+                    self.all_evictions += is_eviction
                     self._carry_out(self.cache.closed(residency, now))
                 case Refuse(leases, error):
                     for flight in sorted((self.flights.pop(lease) for lease in leases if lease in self.flights), key=_number):
@@ -248,6 +259,7 @@ class Machine:
             return
         now = self._agenda.now
         self.loads += 1
+        self.all_loads += 1
         self.times.loaded(residency.name, now - residency.load_started_at)
         effects = self.cache.loaded(residency, self.catalogue.get(residency.name).max_parallel, now)
         if effects:
@@ -272,15 +284,6 @@ class Machine:
 
     def __repr__(self) -> str:
         return f"<Machine {self.node_id} life {self.lives}{'' if self.is_up else ' down'} {self.slots!r} {self.cache!r}>"
-
-
-def knows(catalogue: Catalogue, model: str) -> bool:
-    """True if the model is listed."""
-    try:
-        catalogue.get(model)
-    except UnknownModel:
-        return False
-    return True
 
 
 def _number(flight: Flight) -> int:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 from roost.cluster.catalogue import ModelSpec
-from roost.cluster.errors import InvalidField
 from roost.cluster.view import ClusterView
 from roost.placement.placer import Placer
-from roost.placement.registry import MakePolicy, policy_factory
-from roost.placement.policies.power_of_two import PowerOfTwo
+from roost.sim import central, gossip
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
 from roost.sim.central import CentralPlane, Knowing
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
 from roost.sim.distributions import Distribution, as_distribution
 from roost.sim.faults import Fault, Kind
-from roost.sim.fleet_of import catalogue_of, equal_models, speeds_of
+from roost.sim.fleet_of import build_of, catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
+from roost.sim.gossip import PROTOCOL_NODES, GossipPlane
+from roost.sim.hybrid import HybridPlane
 from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
-from roost.sim.machine import UNBOUNDED, Build, Machine
+from roost.sim.machine import UNBOUNDED, Machine
 from roost.sim.planes import Plane
+from roost.sim.policies import policy_named
 from roost.sim.popularity import Popularity, uniform
 from roost.sim.records import WorkerSample
 from roost.sim.run import Run
@@ -31,9 +33,9 @@ from roost.sim.work import DrawnWork, TokenWork, Work
 from roost.sim.workload import Ask, Drawn, Tokens, drawn_asks, with_service
 
 PLANES = ("central", "gossip", "hybrid")
+ENTRIES = 16  # sidecars that clients ask where delays are drawn
 DRAIN_S = 600.0  # after the last arrival of a timed run: what has not ended by then never will
 LOOK_EVERY = 256  # events between two looks at whether it is over
-POWER_OF = "power-of-"
 
 Progress = Callable[[float, int], None]
 """Called now and then with the virtual time and the number of requests so far."""
@@ -46,14 +48,14 @@ class Simulation:
     Raises ValueError or InvalidField, naming what is wrong.
     """
 
-    def __init__(  # noqa: PLR0913  # the whole of an experiment is said in one place
+    def __init__(  # noqa: PLR0913, PLR0915  # the whole of an experiment is said in one place
         self,
         *,
         workers: int = 1,
         slots: int = 1,
         arrivals: Arrivals | ClosedLoop | Distribution | None = None,
         trace: Iterable[Ask] | None = None,
-        service: Distribution | float | None = None,
+        service: Distribution | float | Literal["trace"] | None = None,
         tokens: Tokens | None = None,
         policy: str = "weighted-score",
         plane: str = "central",
@@ -85,25 +87,36 @@ class Simulation:
             raise ValueError("give either arrivals or a trace")
         self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
         self._make_policy = policy_named(policy)
-        self.agenda = Agenda()
+        if reports is None and not staleness_s and plane != "central":
+            reports = Reports()
+        warm_s = gossip.WARM_S if plane != "central" else central.WARM_S if reports is not None or faults else 0.0
+        self.agenda = Agenda(begins_at=-warm_s)
         specs = equal_models(models, slots) if isinstance(models, int) else tuple(models)
         self.models = specs
         self._index = {spec.name: number for number, spec in enumerate(specs)}
         self.is_served_by_tokens = service is None
-        drawn_service = None if service is None else as_distribution(service)
-        build = _build(specs, slots, cache_models, memory_bytes, warm, eviction, queue_capacity)
+        if service == "trace" and trace is None:
+            raise ValueError("service='trace' takes each request's service_s from a trace; give one")
+        drawn_service = None if service is None or isinstance(service, str) else as_distribution(service)
+        build = build_of(
+            specs,
+            slots=slots,
+            cache_models=cache_models,
+            memory_bytes=memory_bytes,
+            warm=warm,
+            eviction=eviction,
+            queue_capacity=queue_capacity,
+        )
         speeds = speeds_of(specs, time_scale)
         loads, load_rng = None if load is None else as_distribution(load), rng_for(seed, "loads")
         work: Work = (
             TokenWork(self.agenda, loads, load_rng, speeds)
-            if drawn_service is None
+            if self.is_served_by_tokens
             else DrawnWork(self.agenda, loads, load_rng, speeds, first_share=first_token_share)
         )
         catalogue = catalogue_of(specs)
         width = len(str(workers - 1))
-        self.machines = [
-            Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)
-        ]
+        self.machines = [Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)]
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
         self._faults = sorted(faults, key=lambda fault: fault.at_s)
@@ -147,7 +160,7 @@ class Simulation:
         self._sample_s = sample_s
         self._samples: list[WorkerSample] = []
         self._busy_before = [0.0] * workers
-        self._homes = min(workers, entries) if entries else workers
+        self._homes = min(workers, self.entries) if self.entries else workers
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -170,14 +183,12 @@ class Simulation:
         ran_s = duration_s if duration_s is not None else self.agenda.now
         totals = {
             "events": float(self.agenda.handled),
-            "loads": float(sum(machine.loads for machine in self.machines)),
-            "evictions": float(sum(machine.evictions for machine in self.machines)),
+            "loads": float(sum(machine.all_loads for machine in self.machines)),
+            "evictions": float(sum(machine.all_evictions for machine in self.machines)),
             "busy_slot_s": sum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
-        return Run(
-            self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals
-        )
+        return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals)
 
     def _is_over(self, progress: Progress | None) -> bool:
         if progress is not None:
@@ -207,16 +218,14 @@ class Simulation:
         self._next_arrival()
 
     def _client_asks(self, client: int) -> None:
-        if len(self.ledger) >= self._most or self.agenda.now > self._last_s or not self._is_asking:
+        if len(self.ledger) >= self._most or self.agenda.now >= self._last_s or not self._is_asking:
             self._is_asking = False
             return
         self._start(self._drawn.ask(self.agenda.now), client)
 
     def _start(self, ask: Ask, client: int) -> None:
         number = self.ledger.open(ask.at_s, ask.model)
-        flight = Flight(
-            number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client
-        )
+        flight = Flight(number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client)
         if self.plane_name != "central":
             flight.home = self._home_rng.randrange(self._homes)
         self._clients.begin(flight)
@@ -278,7 +287,26 @@ class Simulation:
     def _plane(self, knowing: Knowing) -> Plane:
         if self.plane_name == "central":
             return self._central(knowing)
-        raise InvalidField("plane", f"{self.plane_name} is not built yet")
+        if self.plane_name == "hybrid":
+            return HybridPlane(self._central(knowing), self._gossip(knowing, is_second=True))
+        return self._gossip(knowing, is_second=False)
+
+    def _gossip(self, knowing: Knowing, *, is_second: bool) -> GossipPlane:
+        count = len(self.machines)
+        is_protocol = count <= PROTOCOL_NODES if self._gossip_model == "auto" else self._gossip_model == "protocol"
+        if not self.entries:
+            self.entries = count if is_protocol else min(count, ENTRIES)
+        return GossipPlane(
+            self.agenda,
+            self.machines,
+            knowing.reports or Reports(),
+            partial(self._placer, is_view_shared=True),
+            seed=self.seed,
+            note=self.note,
+            entries=self.entries,
+            is_protocol=is_protocol,
+            is_second=is_second,
+        )
 
     def _central(self, knowing: Knowing) -> CentralPlane:
         return CentralPlane(self.agenda, self.machines, knowing, self._placer, seed=self.seed, note=self.note)
@@ -296,46 +324,6 @@ class Simulation:
 
     def __repr__(self) -> str:
         return f"<Simulation {self.plane_name} {self.policy} seed {self.seed}, {len(self.machines)} workers, {self.agenda!r}>"
-
-
-def policy_named(name: str) -> MakePolicy:
-    """Any registered policy, and `power-of-3` and so on. Raises InvalidField with the names there are."""
-    count = name.removeprefix(POWER_OF)
-    if name.startswith(POWER_OF) and count.isdecimal() and int(count) >= 1:
-        choices = int(count)
-        return lambda fleet, rng, _costs: PowerOfTwo(fleet, rng, choices)
-    return policy_factory(name)
-
-
-def _build(  # noqa: PLR0913, PLR0917  # as the front door says it
-    specs: Sequence[ModelSpec],
-    slots: int,
-    cache_models: int | None,
-    memory_bytes: int | None,
-    warm: bool | None,
-    eviction: str,
-    queue_capacity: int,
-) -> Build:
-    whole = sum(spec.size_bytes for spec in specs)
-    if cache_models is not None and memory_bytes is not None:
-        raise ValueError("give either cache_models or memory_bytes")
-    if cache_models is not None:
-        if len({spec.size_bytes for spec in specs}) > 1:
-            raise ValueError("cache_models counts models of equal size; give memory_bytes instead")
-        if cache_models < 1:
-            raise ValueError(f"cache_models must be 1 or more (got {cache_models})")
-        memory_bytes = cache_models * specs[0].size_bytes
-    memory = whole if memory_bytes is None else memory_bytes
-    is_warm = memory >= whole if warm is None else warm
-    if is_warm and memory < whole:
-        raise ValueError("warm workers need memory for every model")
-    return Build(
-        slots=slots,
-        memory_bytes=memory,
-        queue_capacity=queue_capacity,
-        eviction=eviction,
-        warm=tuple(spec.name for spec in specs) if is_warm else (),
-    )
 
 
 def _check(*, workers: int, slots: int, plane: str, eviction: str, staleness_s: float) -> None:

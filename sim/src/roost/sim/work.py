@@ -59,7 +59,9 @@ class Loads:
 class DrawnWork(Loads):
     """`first_share` of the service time lies before the first token."""
 
-    def __init__(self, agenda: Agenda, loads: Distribution | None, rng: Random, speeds: Mapping[str, SimulatedSpeed], *, first_share: float) -> None:
+    def __init__(
+        self, agenda: Agenda, loads: Distribution | None, rng: Random, speeds: Mapping[str, SimulatedSpeed], *, first_share: float
+    ) -> None:
         super().__init__(loads, rng, speeds)
         self._agenda = agenda
         self._first_share = first_share

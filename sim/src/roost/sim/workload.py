@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from roost.sim.arrivals import Arrivals
 from roost.sim.distributions import Distribution, lognormal
 from roost.sim.popularity import Popularity
 from roost.sim.seeds import rng_for
+from roost.sim.traces import TraceRow
 
 
 class Ask(NamedTuple):
@@ -32,9 +33,10 @@ class Tokens:
 
 
 class Drawn:
-    """Draws all but the arrival of each request. The sources of chance are separate, so that two runs of one seed that differ in their
+    """Draws all but the arrival of each request.
 
-    arrivals have the same models, lengths and service times in the same order.
+    The sources of chance are separate, so that two runs of one seed that differ in their arrivals have the same models, lengths and
+    service times in the same order.
     """
 
     def __init__(self, seed: int, popularity: Popularity, tokens: Tokens | None, service: Distribution | None) -> None:
@@ -66,3 +68,10 @@ def with_service(asks: Iterable[Ask], service: Distribution | None, seed: int) -
     rng = rng_for(seed, "service")
     for ask in asks:
         yield ask if service is None else ask._replace(service_s=service.sample(rng))
+
+
+def trace_asks(rows: Iterable[TraceRow], models: Sequence[str]) -> Iterator[Ask]:
+    """The requests of a trace; `models` are the names in the order of the run's models."""
+    places = {name: place for place, name in enumerate(models)}
+    for row in rows:
+        yield Ask(row.arrival_s, places[row.model or "model"], row.prompt_tokens, row.output_tokens, row.service_s)

@@ -41,6 +41,8 @@ class CacheResult(enum.Enum):
     JOIN = "join"
     REFUSED = "refused"  # turned away before the cache was asked
 
+    __hash__ = object.__hash__  # Enum's own hashes the name in Python; each request and each report counts by this several times
+
 
 class Liveness(enum.Enum):
     """What a decider believes of a worker's life. Only LIVE workers get new work."""
@@ -48,6 +50,8 @@ class Liveness(enum.Enum):
     LIVE = "live"
     SUSPECT = "suspect"
     DEAD = "dead"
+
+    __hash__ = object.__hash__  # as above
 
 
 @dataclass(frozen=True, slots=True)

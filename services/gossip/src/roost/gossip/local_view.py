@@ -59,8 +59,9 @@ class LocalView:
         self._counters = counters
         self._wall_offset_s = wall_offset_s
         self._others: dict[str, _Other] = {}
-        self._changed: set[str] = set()  # in load alone
-        self._changed_lives: set[str] = set()  # in what decides whether they may get work
+        # As sets, but in order, so that a run in virtual time can be repeated.
+        self._changed: dict[str, None] = {}  # in load alone
+        self._changed_lives: dict[str, None] = {}  # in what decides whether they may get work
         self._opened: list[str] = []
 
     # --- what happens -------------------------------------------------------------------------------
@@ -69,17 +70,17 @@ class LocalView:
         """Note an event of the node. True if it may matter to somebody who waits for a worker."""
         match event:
             case HotChanged(names):
-                self._changed.update(names)
+                self._changed.update(dict.fromkeys(names))
                 return False
             case ColdChanged(name):
                 self._other(name, Status.ALIVE).is_told_anew = True
-                self._changed_lives.add(name)
+                self._changed_lives[name] = None
                 return True
             case MemberChanged(happening, member):
                 other = self._other(member.name, member.status)
                 other.status = member.status
                 other.is_told_anew = other.is_told_anew or happening in (Happening.JOINED, Happening.RESTARTED)
-                self._changed_lives.add(member.name)
+                self._changed_lives[member.name] = None
                 return True
             case _:
                 return False
@@ -105,16 +106,16 @@ class LocalView:
         self.placer.advance(now)
         self.refresh_lives(now)
         if self._changed:
-            changed, self._changed = self._changed, set()
+            changed, self._changed = self._changed, {}
             for name in changed:
                 self._update(name, now)
 
     def refresh_lives(self, now: float) -> None:
         """Bring up to date who lives and holds what, and leave the loads for later: most changes are of load, and few are looked at."""
         if self._changed_lives:
-            changed, self._changed_lives = self._changed_lives, set()
-            self._changed -= changed
+            changed, self._changed_lives = self._changed_lives, {}
             for name in changed:
+                self._changed.pop(name, None)
                 self._update(name, now)
 
     def opened(self) -> list[str]:

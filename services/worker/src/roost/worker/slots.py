@@ -75,6 +75,13 @@ class Slots:
         job.ticket = self._queue.push(job, job.priority, now)
         self._queued[job.model] += 1
 
+    def start_at_once(self, job: Job, now: float) -> bool:
+        """The job runs without waiting, if nothing waits and it can: what `admit` and `next` would do. The caller starts its lease."""
+        if self.busy >= self.slots or len(self._queue) or not job.lease.residency.can_run:
+            return False
+        self._run(job, now)
+        return True
+
     def next(self, now: float) -> Job | None:
         """The best job that can run now; the caller starts its lease. None if there is none or no slot is free."""
         if self.busy >= self.slots:
@@ -83,11 +90,14 @@ class Slots:
         if job is None:
             return None
         job.ticket = None
+        _less(self._queued, job.model)
+        self._run(job, now)
+        return job
+
+    def _run(self, job: Job, now: float) -> None:
         job.granted_at = now
         self.busy += 1
-        _less(self._queued, job.model)
         self._running[job.model] += 1
-        return job
 
     def leave(self, job: Job) -> None:
         """The job has ended, or was given up wherever it was. Once a job."""

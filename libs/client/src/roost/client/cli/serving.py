@@ -1,4 +1,4 @@
-"""The verbs that become a service: coordinator, worker, gossip, prepare. They hand everything on, --help included."""
+"""The verbs that become a service: coordinator, worker, gossip, prepare, simulate. They hand everything on, --help included."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(worker)
     app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(gossip)
     app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(prepare)
+    app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(simulate)
 
 
 def coordinator(context: typer.Context) -> None:
@@ -42,6 +43,11 @@ def gossip(context: typer.Context) -> None:
 def prepare(context: typer.Context) -> None:
     """Fetch or build the files of models before they are asked for. Its own options: roost prepare --help."""
     become("roost.worker", ["prepare", *context.args])
+
+
+def simulate(context: typer.Context) -> None:
+    """Run a whole cluster in virtual time, from a seed. Its own options: roost simulate --help."""
+    become("roost.sim", context.args)
 
 
 def is_installed(package: str) -> bool:
