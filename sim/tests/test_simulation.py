@@ -78,6 +78,7 @@ for plane in ("central", "gossip", "hybrid"):
 """
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_run_in_every_process() -> None:
     def told(hash_seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}

@@ -97,6 +97,7 @@ def test_recovery_is_when_the_last_request_was_hurt() -> None:
     assert faults.measures_of(made_up(replace(plan, faults=())))["recovery_s"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_report_has_every_claim_table_and_plot_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     for outcome in outcomes():
         reports = [write(outcome, SETUP, (1, 2, 3), "roost experiment all", "the simulator", tmp_path / name) for name in ("a", "b")]
