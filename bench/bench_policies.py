@@ -48,8 +48,8 @@ ARENA_SIZES_GB = (13.5, 26.0, 13.5, 6.0, 16.0, 26.0, 13.5, 13.5, 32.0)  # 3B to 
 CROWD_RATES = [k**-0.9 for k in range(1, 13)]
 CROWD_MODEL = 5
 BASELINE = "affinity"
-# How long a request waits at most in `12 on 8`: until its model's turn has come; then for one load that was due before it on its worker, for
-# only four models are absent at a time, and until what that loaded may leave; for its own load; and for the others of its line.
+# How long a request waits at most in `12 on 8`: until its model's turn has come; for one load that was due before it on its worker (only
+# four models are absent at a time), and until what that loaded may leave; for its own load; and for the others of its line.
 WORST_S = max(SHORTEST_TURN_S, TURN_LOADS * PEER_LOAD_S) + (1 + RESIDENCY_LOADS + 1) * PEER_LOAD_S + 32 * PEER_SERVICE_S
 
 

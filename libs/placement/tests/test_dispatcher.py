@@ -13,7 +13,7 @@ from placement_cases import GB, Case, timings, worker
 from roost.cluster.errors import DeadlineImpossible, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult, DecisionOutcome, ModelStatus, Phase, WorkerState
 from roost.placement.decision import Action, Decision
-from roost.placement.dispatcher import Dispatcher, Waiter
+from roost.placement.dispatcher import Copy, Dispatcher, Waiter
 from roost.placement.request import PlacementRequest
 
 MEASURED = timings(llama_7b=(0.1, 2.0), phi_2=(0.1, 1.0))
@@ -148,12 +148,25 @@ def test_those_for_an_absent_model_are_one_load_and_joins() -> None:
 def test_many_absent_models_load_where_there_is_room_and_nothing_is_refused() -> None:
     workers = [worker(f"w{number}", timings=MEASURED, slots=2, memory_capacity_bytes=26 * GB) for number in range(4)]
     desk = Desk(*workers)
-    for number in range(40):
+    for number in range(30):
         desk.ask(f"r{number}", ("llama-7b", "phi-2")[number % 2])
     loads = {(decision.worker_id, request_id) for request_id, decision in desk.decided if isinstance(decision, Decision)}
-    assert len(loads) + len(desk.dispatcher) == 40
+    assert len(loads) + len(desk.dispatcher) == 30
     cold = [decision for _, decision in desk.decided if isinstance(decision, Decision) and decision.action is Action.COLD_START]
     assert len({decision.worker_id for decision in cold}) <= 2
+
+
+def test_a_hot_model_is_copied_on_command_while_those_who_wait_keep_their_place() -> None:
+    desk = Desk(holding("w", "llama-7b", slots=1), worker("idle", timings=MEASURED, slots=1))
+    desk.dispatcher = Dispatcher(desk.case.placer, can_tell=True)
+    for number in range(40):
+        desk.ask(f"r{number}")
+    assert desk.dispatcher.take_copies() == [Copy("idle", "llama-7b")], "four seconds of work, and a load takes two"
+    assert desk.workers() == {"w": 2}
+    copied = worker("idle", "llama-7b", timings=MEASURED, slots=1, sequence=2)
+    assert desk.report(copied, 0.5) == ["r2", "r3"]
+    assert desk.dispatcher.take_copies() == []
+    assert desk.case.placer.statistics.hits == 4
 
 
 def test_a_full_desk_refuses() -> None:

@@ -186,3 +186,16 @@ async def test_a_stream_that_breaks_off_leaves_its_places_to_others() -> None:
         assert (await answer(other)).response.worker_id == "worker-1"
         state = await cluster.state()
         assert state.total_requests in range(1, 52)
+
+
+async def test_a_worker_is_told_to_copy_a_hot_model_and_those_who_wait_go_there() -> None:
+    async with running_cluster(policy="expected-wait") as cluster, cluster.worker("hot", ready=["sim-a"]), cluster.worker("idle") as idle:
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(cluster.schedule(allow_queueing=True)) for _ in range(30)]
+            command = await idle.obey()
+            assert (command.load_model.model, command.load_model.pin) == ("sim-a", False)
+            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            while not any(task.result().worker_id == "idle" for task in done):
+                done, _ = await asyncio.wait(set(asking) - done, return_when=asyncio.FIRST_COMPLETED)
+            for task in asking:
+                task.cancel()

@@ -68,6 +68,10 @@ class Costs:
             self.crowding_s(candidate, request.model),
         )
 
+    def has_room(self, candidate: Candidate, model: str) -> bool:
+        """Whether the model fits beside all that is there."""
+        return self.estimates.size_bytes(candidate, model) <= self.free_bytes(candidate)
+
     def room(self, candidate: Candidate, model: str) -> Room:
         """What has to happen on the worker before it can load a model that is not there."""
         size = self.estimates.size_bytes(candidate, model)

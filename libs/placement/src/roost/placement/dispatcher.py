@@ -113,7 +113,10 @@ class Dispatcher:
             result = self._placer.decide_or_wait(request, self._waiting_before(request, now), now)
         except NoWorkers:
             return None
-        return self._patient(request, result) if isinstance(result, Patience) else result
+        if isinstance(result, Patience):
+            self._note_copy(request, result)
+            return None
+        return result
 
     def take_copies(self) -> list[Copy]:
         """The copies that became wanted since this was last asked."""
@@ -202,7 +205,7 @@ class Dispatcher:
             return refusal
         line.is_stuck = False
         if isinstance(result, Patience):
-            self._patient(request, result)
+            self._note_copy(request, result)
             until_turn_s = turn_s - oldest_s
             line.retry_at = now + max(SOONEST_RETRY_S, min(RETRY_S, result.retry_in_s, until_turn_s))
             return None
@@ -221,7 +224,7 @@ class Dispatcher:
         ahead = line.queue.ahead_of(request.priority, now)
         return Waiting(ahead, line.waited_s(now), line.weight + 1 + request.priority, can_tell=self._can_tell)
 
-    def _patient(self, request: PlacementRequest, patience: Patience) -> None:
+    def _note_copy(self, request: PlacementRequest, patience: Patience) -> None:
         if patience.copy_to:
             self._copies.append(Copy(patience.copy_to, request.model))
 

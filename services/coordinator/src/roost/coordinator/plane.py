@@ -9,6 +9,7 @@ from roost.cluster.errors import WorkerSuperseded, WorkerUnreachable
 from roost.cluster.view import LivenessChange
 from roost.cluster.worker_state import Liveness, WorkerState
 from roost.coordinator.central import Central, Reported
+from roost.coordinator.commands import LoadModel
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.seldom import Seldom
 from roost.coordinator.worker_streams import WorkerStreams
@@ -29,7 +30,7 @@ class CentralPlane(SchedulingPlane):
     """Must be used from one event loop."""
 
     def __init__(self, central: Central, streams: WorkerStreams, *, clock: Clock, metrics: CoordinatorMetrics, log: Logger) -> None:
-        super().__init__(central, name=NAME, clock=clock, metrics=metrics)
+        super().__init__(central, name=NAME, clock=clock, metrics=metrics, copy=self._copy)
         self.central = central
         self._streams = streams
         self._metrics = metrics
@@ -85,6 +86,16 @@ class CentralPlane(SchedulingPlane):
     def counting_superseded(self) -> contextlib.AbstractContextManager[object]:
         """Around a worker's stream: counts it if a newer one took its place."""
         return self._metrics.counting_superseded()
+
+    # --- what workers are told ----------------------------------------------------------------------
+
+    def _copy(self, worker_id: str, model: str) -> None:
+        """The worker should load the model for those who wait. Where it has no stream, or says no, they go where there is room."""
+        try:
+            is_told = self._streams.get(worker_id).tell(LoadModel(model))
+        except WorkerUnreachable:
+            is_told = False
+        self._log.info("copy_wanted", worker_id=worker_id, model=model, is_told=is_told)
 
     # --- time -------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class WorkerStream:
         self._next_id = next_id
         self._outbox: asyncio.Queue[Command] = asyncio.Queue(maxsize=MAX_COMMANDS)
         self._pending: dict[str, asyncio.Future[CommandResult]] = {}
+        self._unheard: set[str] = set()  # commands in the outbox whose result nobody waits for
         self._ended: asyncio.Future[RoostError] = asyncio.get_running_loop().create_future()
 
     async def command(self, action: Action, timeout_s: float) -> CommandResult:
@@ -50,11 +51,23 @@ class WorkerStream:
         finally:
             del self._pending[command.command_id]
 
+    def tell(self, action: Action) -> bool:
+        """Sends `action` without waiting for its result. False if too many are under way, or the stream has ended."""
+        if self._ended.done() or len(self._pending) >= MAX_COMMANDS or self._outbox.full():
+            return False
+        command = Command(self._next_id(), action)
+        self._unheard.add(command.command_id)
+        self._outbox.put_nowait(command)
+        return True
+
     async def next_command(self) -> Command:
         """The next command to send; those that nobody waits for any more are skipped."""
         while True:
             command = await self._outbox.get()
             if command.command_id in self._pending:
+                return command
+            if command.command_id in self._unheard:
+                self._unheard.remove(command.command_id)
                 return command
 
     def resolve(self, result: CommandResult) -> bool:

@@ -34,6 +34,9 @@ from roost.placement.sampling import draw
 # A request is bound to a busy worker if it would wait there no longer than this: two reports at the rate at which they come at most, so
 # that a slot that frees has its next request already, and not more, so that the best request can still be chosen.
 LOOKAHEAD_S = 0.1
+# Where there is free memory for a copy it is made a little before waiting costs more than copying: it puts out nobody, and a crowd's first
+# tell little of its last.
+COPY_HASTE = 1.1
 # However fast it is: a worker refuses what its queue has no room for, and no report says how long that is. Its default is 256.
 DEEPEST_QUEUE = 128
 # A load that puts out a model in demand waits until those who wait for it have waited together as long as others are expected to wait
@@ -97,7 +100,7 @@ class ExpectedWait:
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
 
     def _tell(self, candidate: Candidate, model: str, cost: Cost) -> Patience:
-        """Another copy is worth it. The worker loads it while the request waits, for it or for one that is there, whichever is free first."""
+        """Another copy is worth it: the worker loads it while the request waits, for it or for one that is there."""
         is_told = self._told.get(model, -math.inf) + TOLD_FOR_S > self._costs.now
         if not is_told:
             self._told[model] = self._costs.now
@@ -119,12 +122,13 @@ class ExpectedWait:
             return self.best_without(request) or self._anyone(request)
         queued_s = holder[1].own_s + (backlog and self._backlog_s(holder[0], request, backlog))
         # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
-        if queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
+        if COPY_HASTE * queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
         copy = self.best_without(request)
-        if copy is not None and copy[1].total_s + holder[1].load_s < queued_s:
-            return copy
-        return holder
+        if copy is None:
+            return holder
+        haste = COPY_HASTE if self._costs.has_room(copy[0], request.model) else 1.0
+        return copy if copy[1].total_s + holder[1].load_s < haste * queued_s else holder
 
     # --- those that have it, or will ----------------------------------------------------------------
 
@@ -178,8 +182,7 @@ class ExpectedWait:
 
     def _worth_a_look(self, request: PlacementRequest) -> Iterator[Candidate]:
         if len(self._fleet) <= ALL_LOOKED_AT:
-            members = (each for group in self._fleet.groups_for(request.model) for each in group.members)
-            yield from (each for each in members if each.node_id not in request.excluded)
+            yield from draw(self._fleet, request, self._rng, ALL_LOOKED_AT)  # in an order by chance: the first of equals is taken
             return
         for index in (self._lightest, self._roomiest):
             candidate = lightest(index.for_model(request.model), self._rng, request.excluded)

@@ -44,13 +44,16 @@ def mark_of(view: ClusterView, placer: Placer) -> Mark:
 
 
 class SchedulingPlane:
-    """Must be used from one event loop. `name` says in refusals who is stopping."""
+    """Must be used from one event loop. `name` says in refusals who is stopping; `copy` has a worker load a model for those who wait."""
 
-    def __init__(self, knowledge: Knowledge, *, name: str, clock: Clock, metrics: DecisionMetrics) -> None:
+    def __init__(
+        self, knowledge: Knowledge, *, name: str, clock: Clock, metrics: DecisionMetrics, copy: Callable[[str, str], None] | None = None
+    ) -> None:
         self.changes = Changes()
         self._knowledge = knowledge
         self._name = name
-        self._dispatcher = Dispatcher(knowledge.placer)
+        self._dispatcher = Dispatcher(knowledge.placer, can_tell=copy is not None)
+        self._have_copied = copy
         self._waiting = WaitingRoom(self._dispatcher, self._bind)
         self._clock = clock
         self._decisions = metrics
@@ -88,7 +91,13 @@ class SchedulingPlane:
             raise
         if decision is not None:
             self._decided(decision, started)
+        self._make_copies()
         return decision
+
+    def _make_copies(self) -> None:
+        if self._have_copied is not None:
+            for worker_id, model in self._dispatcher.take_copies():
+                self._have_copied(worker_id, model)
 
     async def place_later(self, request: PlacementRequest) -> Decision:
         """Waits for a worker. Raises NoWorkers (none in time), NoCapacity (too many wait), ServerStopping, and what a decision raises."""
@@ -126,6 +135,7 @@ class SchedulingPlane:
         self._knowledge.refresh(started)
         bound = self._dispatcher.bind(started, worker_id, has_opened=has_opened)
         self._waiting.tell(bound)
+        self._make_copies()
         for _, result in bound:
             if isinstance(result, Decision):
                 self._decided(result, started)
