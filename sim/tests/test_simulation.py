@@ -210,6 +210,27 @@ def test_binding_late_loads_less_where_models_outnumber_places() -> None:
     assert loads("expected-wait") < loads("least-loaded") / 5
 
 
+def test_who_waits_in_the_decider_for_a_load_is_a_join_and_no_hit() -> None:
+    trace = [Ask(at / 100, 0, service_s=0.05) for at in range(20)]
+    simulation = Simulation(
+        workers=2,
+        models=3,
+        cache_models=1,
+        load=1.0,
+        service="trace",
+        trace=trace,
+        policy="expected-wait",
+        reports=Reports(),
+        may_queue=True,
+    )
+    run = simulation.run()
+    counts = Counter(record.result for record in run.record().requests)
+    assert counts["hit"] == 0
+    assert counts["cold_start"] + counts["join"] == 20
+    statistics = simulation.plane.placer.statistics  # type: ignore[attr-defined]
+    assert (statistics.hits, statistics.joins) == (0, counts["join"])
+
+
 def test_a_generation_alone_takes_what_the_engine_says() -> None:
     model = equal_models(1, slots=4, size_bytes=16_060_000_000)
     speed = speeds_of(model, 1.0)["model-0"]
@@ -256,6 +277,7 @@ def test_drawn_delays_behave_like_the_protocol() -> None:
         ({"arrivals": poisson(1.0), "policy": "best"}, "'best' is not one of weighted-score"),
         ({"arrivals": poisson(1.0), "models": 3, "cache_models": 1, "warm": True}, "warm workers need memory for every model"),
         ({"arrivals": poisson(1.0), "staleness_s": 1.0, "reports": Reports()}, "give either staleness_s"),
+        ({"arrivals": poisson(1.0), "faults": kill_worker(1.0, 1)}, "faults name worker 1 and there are 1"),
         ({"arrivals": poisson(1.0), "models": 3, "popularity": zipf(2)}, "popularity is of 2 models and there are 3"),
     ],
 )

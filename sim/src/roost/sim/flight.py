@@ -32,6 +32,7 @@ class Flight:
     home: int = 0
     decision_id: str = ""
     tries: int = 0
+    waited_for_load: bool = False  # in the decider, until some worker had the model: a join, though it finds the model ready
     attempts: Attempts | None = None
     excluded: frozenset[str] = FRESH
     machine: Machine | None = None

@@ -17,7 +17,7 @@ from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
 from roost.sim.central import CentralPlane, Knowing
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
 from roost.sim.distributions import Distribution, as_distribution
-from roost.sim.faults import Fault, Kind
+from roost.sim.faults import Fault
 from roost.sim.fleet_of import build_of, catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
 from roost.sim.gossip import PROTOCOL_NODES, GossipPlane
@@ -25,10 +25,10 @@ from roost.sim.hybrid import HybridPlane
 from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
 from roost.sim.machine import UNBOUNDED, Machine
+from roost.sim.mishaps import Mishaps, Sampler
 from roost.sim.planes import Plane
 from roost.sim.policies import policy_named
 from roost.sim.popularity import Popularity, uniform
-from roost.sim.records import WorkerSample
 from roost.sim.run import Run
 from roost.sim.seeds import rng_for
 from roost.sim.work import DrawnWork, TokenWork, Work
@@ -50,7 +50,7 @@ class Simulation:
     Raises ValueError or InvalidField, naming what is wrong.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0915  # the whole of an experiment is said in one place
+    def __init__(  # noqa: PLR0913  # the whole of an experiment is said in one place
         self,
         *,
         workers: int = 1,
@@ -88,15 +88,16 @@ class Simulation:
         _check(workers=workers, slots=slots, plane=plane, eviction=eviction, staleness_s=staleness_s)
         if (arrivals is None) == (trace is None):
             raise ValueError("give either arrivals or a trace")
+        faults = tuple(faults)
+        if unknown := sorted({number for fault in faults for number in fault.workers if not 0 <= number < workers}):
+            raise ValueError(f"faults name worker {unknown[0]} and there are {workers}, numbered from 0")
         self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
         self._make_policy = policy_named(policy)
-        if reports is None and not staleness_s and plane != "central":
-            reports = Reports()
-        warm_s = gossip.WARM_S if plane != "central" else central.WARM_S if reports is not None or faults else 0.0
+        knowing = _knowing(plane, faults, reports, staleness_s, counts_own=counts_own_decisions)
+        warm_s = gossip.WARM_S if plane != "central" else 0.0 if knowing.reports is None else central.WARM_S
         self.agenda = Agenda(begins_at=-warm_s)
         specs = equal_models(models, slots) if isinstance(models, int) else tuple(models)
         self.models = specs
-        self._index = {spec.name: number for number, spec in enumerate(specs)}
         self.is_served_by_tokens = service is None
         if service == "trace" and trace is None:
             raise ValueError("service='trace' takes each request's service_s from a trace; give one")
@@ -122,14 +123,6 @@ class Simulation:
         self.machines = [Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)]
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
-        self._faults = sorted(faults, key=lambda fault: fault.at_s)
-        if reports is None and (plane != "central" or self._faults):
-            if staleness_s:
-                raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
-            reports = Reports()
-        if reports is not None and staleness_s:
-            raise ValueError("give either staleness_s (a board) or reports")
-        knowing = Knowing(reports, staleness_s, counts_own_decisions)
         self.entries = entries
         self._gossip_model = gossip_model
         self._gossip_interval_s = gossip_interval_s
@@ -144,6 +137,8 @@ class Simulation:
             manners=Manners(max_attempts, timeout_s, may_queue),
             ended=self._ended,
         )
+        self._mishaps = Mishaps(self.agenda, self.machines, self.plane, self._clients, faults, self.note)
+        self._sampler = Sampler(self.agenda, self.machines, slots=slots, every_s=sample_s)
         popularity = popularity or uniform(len(specs))
         if len(popularity.shares) != len(specs):
             raise ValueError(f"popularity is of {len(popularity.shares)} models and there are {len(specs)}")
@@ -161,9 +156,6 @@ class Simulation:
         self._most = 0
         self._last_s = float("inf")
         self._is_asking = True
-        self._sample_s = sample_s
-        self._samples: list[WorkerSample] = []
-        self._busy_before = [0.0] * workers
         self._homes = min(workers, self.entries) if self.entries else workers
 
     # --- running ----------------------------------------------------------------------------------
@@ -175,10 +167,8 @@ class Simulation:
         if requests is None and duration_s is None and self._loop is not None:
             raise ValueError("say how many requests or how long: clients in a closed loop never end")
         self.plane.start()
-        for fault in self._faults:
-            self.agenda.at(fault.at_s, self._happen, fault)
-        if self._sample_s > 0:
-            self.agenda.at(self._sample_s, self._sample, None)
+        self._mishaps.start()
+        self._sampler.start(self._last_s, lambda: not self._is_asking and self.ledger.closed == len(self.ledger))
         self._begin()
         is_over = partial(self._is_over, progress)
         with _rare_collections():
@@ -193,7 +183,7 @@ class Simulation:
             "busy_slot_s": sum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
-        return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals)
+        return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._sampler.samples), tuple(self.events), totals)
 
     def _is_over(self, progress: Progress | None) -> bool:
         if progress is not None:
@@ -239,53 +229,9 @@ class Simulation:
         if flight.client >= 0 and self._loop is not None:
             self.agenda.at(self.agenda.now + self._loop.think.sample(self._think_rng), self._client_asks, flight.client)
 
-    # --- faults and samples -----------------------------------------------------------------------
-
     def note(self, what: str) -> None:
         """Something happened that a reader of the run wants to know."""
         self.events.append((self.agenda.now, what))
-
-    def _happen(self, fault: Fault) -> None:
-        names = ", ".join(self.machines[number].node_id for number in fault.workers)
-        self.note(f"{names} {fault.kind.value}".strip())
-        match fault.kind:
-            case Kind.KILL_COORDINATOR:
-                self.plane.crash_decider()
-            case Kind.RESTART_COORDINATOR:
-                self.plane.boot_decider()
-            case Kind.KILL_WORKER:
-                for number in fault.workers:
-                    self._kill(number)
-            case Kind.RESTART_WORKER:
-                for number in fault.workers:
-                    if not self.machines[number].is_up:
-                        self.machines[number].boot()
-                        self.plane.worker_booted(number)
-            case Kind.PART:
-                self._clients.part(fault.workers)
-                self.plane.part(frozenset(fault.workers))
-            case Kind.HEAL:
-                self._clients.heal(fault.workers)
-                self.plane.heal(frozenset(fault.workers))
-
-    def _kill(self, number: int) -> None:
-        machine = self.machines[number]
-        if not machine.is_up:
-            return
-        lost = machine.crash()
-        self.plane.worker_crashed(number)
-        self._clients.crashed(machine, lost)
-
-    def _sample(self, _: None) -> None:
-        now = self.agenda.now
-        for machine in self.machines:
-            machine.count_busy()
-            before, self._busy_before[machine.number] = self._busy_before[machine.number], machine.busy_s
-            share = (machine.busy_s - before) / (self._sample_s * self.slots)
-            depth, busy = (machine.slots.queue_depth, machine.slots.busy) if machine.is_up else (0, 0)
-            self._samples.append(WorkerSample(now, machine.node_id, depth, busy, self.slots, min(1.0, max(0.0, share))))
-        if now + self._sample_s <= self._last_s and (self._is_asking or self.ledger.closed < len(self.ledger) or self._last_s < 1e300):
-            self.agenda.at(now + self._sample_s, self._sample, None)
 
     # --- planes -----------------------------------------------------------------------------------
 
@@ -330,6 +276,17 @@ class Simulation:
 
     def __repr__(self) -> str:
         return f"<Simulation {self.plane_name} {self.policy} seed {self.seed}, {len(self.machines)} workers, {self.agenda!r}>"
+
+
+def _knowing(plane: str, faults: Sequence[Fault], reports: Reports | None, staleness_s: float, *, counts_own: bool) -> Knowing:
+    """How deciders come to know: by reports wherever something can fall or news travels. Raises ValueError."""
+    if reports is not None and staleness_s:
+        raise ValueError("give either staleness_s (a board) or reports")
+    if reports is None and (plane != "central" or faults):
+        if staleness_s:
+            raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
+        reports = Reports()
+    return Knowing(reports, staleness_s, counts_own)
 
 
 @contextmanager
