@@ -50,7 +50,7 @@ class Simulation:
     Raises ValueError or InvalidField, naming what is wrong.
     """
 
-    def __init__(  # noqa: PLR0913  # the whole of an experiment is said in one place
+    def __init__(  # noqa: PLR0913, PLR0915  # the whole of an experiment is said in one place
         self,
         *,
         workers: int = 1,

@@ -25,6 +25,7 @@ from roost.client.results import Accepted, Completed, Scheduled, Token
 from roost.cluster.errors import NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
 from roost.sim.clients import Delays
+from roost.sim.experiments.counted import DECISIONS, HITS
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, MODEL_BYTES, PROFILE, TIER, Ask, Fault, Plan, Setup
 from roost.sim.records import COLD_START, FAILED, HIT, JOIN, REFUSED, RequestRecord, RunRecord, WorkerSample
 
@@ -220,9 +221,21 @@ async def _carry_out(plan: Plan, running: Cluster, clients: list[RoostClient]) -
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
+    totals = await _decided(clients)
     setup, requests = plan.setup, tuple(senders.records)
     kept = tuple(sample for sample in samples if sample.at_s <= setup.duration_s)
-    return RunRecord(plan.plane, setup.policy, plan.seed, setup.duration_s, setup.worker_names, requests, kept, tuple(events))
+    return RunRecord(plan.plane, setup.policy, plan.seed, setup.duration_s, setup.worker_names, requests, kept, tuple(events), totals)
+
+
+async def _decided(clients: list[RoostClient]) -> dict[str, float]:
+    """What the deciders counted: a request that waited with them for a load is no hit, though its worker found the model ready."""
+    totals = {HITS: 0.0, DECISIONS: 0.0}
+    for client in clients:  # each asks another decider first
+        state = await state_or_none(client)
+        if state is not None:
+            totals[HITS] += state.cache_hits
+            totals[DECISIONS] += state.cache_hits + state.cold_starts + state.joins
+    return totals
 
 
 async def run_measured(plan: Plan) -> tuple[RunRecord, Delays]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from roost.sim.experiments.counted import summarized
 from roost.sim.experiments.outcome import Carry, Chart, Claim, Figure, Line, Outcome, Table, distribution
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, Plan, Setup
 from roost.sim.experiments.statistics import Interval, Verdict, interval, judge, paired
 from roost.sim.records import RunRecord
-from roost.sim.summary import Summary, summarize
+from roost.sim.summary import Summary
 
 NUMBER, TITLE = 1, "Performance"
 QUESTION = "Which plane serves more requests warm, and sooner? When does the global view stop paying?"
@@ -41,7 +42,7 @@ def plans(setup: Setup, seeds: Sequence[int], *, has_sweeps: bool = True) -> tup
 def conclude(carry: Carry, setup: Setup, seeds: Sequence[int], *, has_sweeps: bool = True) -> Outcome:
     """What the runs say."""
     found: dict[str, list[RunRecord]] = {plane: [carry(Plan(plane, setup, seed)) for seed in seeds] for plane in PLANES}
-    base = {plane: [summarize(record) for record in records] for plane, records in found.items()}
+    base = {plane: [summarized(record) for record in records] for plane, records in found.items()}
     claims, tables, figures = list(_base_claims(base)), [_base_table(base)], [_base_figure(found)]
     measured: dict[str, object] = {"base": base}
     if has_sweeps:
@@ -79,14 +80,14 @@ def _some(seeds: Sequence[int], size: int) -> Sequence[int]:
 
 def _sweep_ages(carry: Carry, setup: Setup, seeds: Sequence[int]) -> Sweep:
     return {
-        plane: {every_s: [summarize(carry(_aged(setup, plane, every_s, seed))) for seed in seeds] for every_s in TOLD_EVERY_S[plane]}
+        plane: {every_s: [summarized(carry(_aged(setup, plane, every_s, seed))) for seed in seeds] for every_s in TOLD_EVERY_S[plane]}
         for plane in PLANES
     }
 
 
 def _sweep_sizes(carry: Carry, setup: Setup, seeds: Sequence[int]) -> Sweep:
     def at(plane: str, size: int) -> list[Summary]:
-        return [summarize(carry(Plan(plane, scaled(setup, size), seed))) for seed in _some(seeds, size)]
+        return [summarized(carry(Plan(plane, scaled(setup, size), seed))) for seed in _some(seeds, size)]
 
     return {plane: {float(size): at(plane, size) for size in SIZES} for plane in PLANES}
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from roost.sim.clients import Delays
+from roost.sim.experiments.counted import counted_hit_rate, summarized
 from roost.sim.experiments.outcome import Chart, Claim, Figure, Line, Outcome, Progress, Table, distribution
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, Plan, Setup
 from roost.sim.experiments.statistics import Verdict
 from roost.sim.records import RunRecord
-from roost.sim.summary import Summary, hit_rate, quantile, summarize
+from roost.sim.summary import Summary, quantile
 
 NUMBER, TITLE = 4, "Reality"
 QUESTION = "Does the simulator say what real processes do?"
@@ -39,7 +40,7 @@ def run(
             progress(f"reality: {plane}, seed {seed}, simulated")
             pairs[plane].append((real, simulate(plan, delays)))
             measured[f"{plane} {seed}"] = {
-                "delays": asdict(delays), "real": summarize(real), "simulated": summarize(pairs[plane][-1][1])
+                "delays": asdict(delays), "real": summarized(real), "simulated": summarized(pairs[plane][-1][1])
             }  # fmt: skip
     return Outcome(
         NUMBER, TITLE, QUESTION, tuple(_claim(plane, pairs[plane]) for plane in planes), (_table(pairs),),
@@ -58,7 +59,7 @@ def _pooled(runs: Sequence[RunRecord]) -> tuple[float, float, float]:
     """Hit rate, median and p95 time to first token of all requests of the runs."""
     served = [request for run in runs for request in run.requests if request.is_served]
     first = [request.ttft_s for request in served]
-    return hit_rate(served), quantile(first, 0.5), quantile(first, 0.95)
+    return counted_hit_rate(runs), quantile(first, 0.5), quantile(first, 0.95)
 
 
 def _claim(plane: str, pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Claim:
@@ -80,7 +81,7 @@ def _table(pairs: dict[str, list[tuple[RunRecord, RunRecord]]]) -> Table:
     for plane, runs in pairs.items():
         for one, other in runs:
             for name, run in (("real", one), ("simulated", other)):
-                found: Summary = summarize(run)
+                found: Summary = summarized(run)
                 numbers = (found.hit_rate, found.ttft_p50_s, found.ttft_p95_s, found.sojourn_p50_s, found.evenness_of_requests)
                 rows.append((plane, str(run.seed), name, f"{found.served}/{found.requests}", *(f"{number:.3f}" for number in numbers)))
     columns = ("plane", "seed", "carried out", "served", "hit rate", "median TTFT, s", "p95 TTFT, s", "median answer, s", "Jain, requests")
