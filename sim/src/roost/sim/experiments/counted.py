@@ -8,7 +8,7 @@ from dataclasses import replace
 from roost.sim.records import RunRecord
 from roost.sim.summary import Summary, hit_rate, summarize
 
-HITS, DECISIONS = "decided_hits", "decided"  # totals of a run on real processes, where clients cannot tell who waited for a load
+HITS, DECISIONS = "decided_hits", "decided"  # totals of a real run with a coordinator: clients cannot tell who waited there for a load
 
 
 def counted_hit_rate(runs: Sequence[RunRecord]) -> float:

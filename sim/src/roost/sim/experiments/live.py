@@ -221,14 +221,17 @@ async def _carry_out(plan: Plan, running: Cluster, clients: list[RoostClient]) -
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-    totals = await _decided(clients)
+    totals = await _decided(clients) if plan.plane == CENTRAL else {}
     setup, requests = plan.setup, tuple(senders.records)
     kept = tuple(sample for sample in samples if sample.at_s <= setup.duration_s)
     return RunRecord(plan.plane, setup.policy, plan.seed, setup.duration_s, setup.worker_names, requests, kept, tuple(events), totals)
 
 
 async def _decided(clients: list[RoostClient]) -> dict[str, float]:
-    """What the deciders counted: a request that waited with them for a load is no hit, though its worker found the model ready."""
+    """What a coordinator counted: a request that waited there for a load is no hit, though its worker found the model ready.
+
+    Sidecars bind at once and hear the outcomes of their own worker alone, so there the workers' word is the whole truth.
+    """
     totals = {HITS: 0.0, DECISIONS: 0.0}
     for client in clients:  # each asks another decider first
         state = await state_or_none(client)
