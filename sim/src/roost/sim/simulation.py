@@ -50,7 +50,7 @@ class Simulation:
     Raises ValueError or InvalidField, naming what is wrong.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0915  # the whole of an experiment is said in one place
+    def __init__(  # noqa: PLR0913  # the whole of an experiment is said in one place
         self,
         *,
         workers: int = 1,
@@ -152,7 +152,6 @@ class Simulation:
             stream = Renewal(arrivals) if isinstance(arrivals, Distribution) else arrivals
             self._asks = drawn_asks(stream, rng_for(seed, "arrivals"), self._drawn)
         self._think_rng = rng_for(seed, "think")
-        self._home_rng = rng_for(seed, "homes")
         self._most = 0
         self._last_s = float("inf")
         self._is_asking = True
@@ -222,7 +221,7 @@ class Simulation:
         number = self.ledger.open(ask.at_s, ask.model)
         flight = Flight(number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client)
         if self.plane_name != "central":
-            flight.home = self._home_rng.randrange(self._homes)
+            flight.home = (number if client < 0 else client) % self._homes  # each by the next sidecar in turn; a client by its own
         self._clients.begin(flight)
 
     def _ended(self, flight: Flight) -> None:

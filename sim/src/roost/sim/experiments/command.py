@@ -138,8 +138,8 @@ def _outcomes(  # noqa: PLR0913 - what was asked for
         yield reality.run(lambda plan: asyncio.run(run_measured(plan)), _simulate, setup, seeds, progress)
 
 
-def _simulate(plan: Plan, delays: Delays) -> RunRecord:
-    return simulated.carry(plan, delays=delays)
+def _simulate(plan: Plan, delays: Delays, chance: int) -> RunRecord:
+    return simulated.carry(plan, delays=delays, chance=chance)
 
 
 def _live_carry(progress: Progress) -> Carry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from roost.cluster.catalogue import ModelSpec
 from roost.sim.clients import Delays
@@ -15,13 +16,14 @@ from roost.sim.simulation import Simulation
 from roost.sim.workload import Ask
 
 SAMPLE_S = 0.5
+CHANCE_STEP = 1_000_003  # beyond all seeds of plans
 TIMEOUT_S = 60.0  # as long as the clients of real runs wait
 # Of one request on loopback, by three processes of CPython on a machine that is not busy: what `roost experiment reality` measures there.
 LOOPBACK = Delays(ask_s=0.003, send_s=0.002, reply_s=0.001)
 
 
-def carry(plan: Plan, *, delays: Delays = LOOPBACK, on_progress: Callable[[float], None] = lambda _: None) -> RunRecord:
-    """Carries the plan out. The same plan gives the same record."""
+def carry(plan: Plan, *, delays: Delays = LOOPBACK, chance: int = 0, on_progress: Callable[[float], None] = lambda _: None) -> RunRecord:
+    """Carries the plan out. The same plan gives the same record; `chance` other than 0 changes all but the requests."""
     setup = plan.setup
     is_board = plan.plane == CENTRAL and plan.told_every_s > 0
     simulation = Simulation(
@@ -30,7 +32,7 @@ def carry(plan: Plan, *, delays: Delays = LOOPBACK, on_progress: Callable[[float
         trace=_asks(plan),
         policy=setup.policy,
         plane=plan.plane,
-        seed=plan.seed,
+        seed=plan.seed + CHANCE_STEP * chance,
         models=_models(setup),
         memory_bytes=setup.memory_bytes,
         warm=False,
@@ -43,7 +45,8 @@ def carry(plan: Plan, *, delays: Delays = LOOPBACK, on_progress: Callable[[float
         faults=[step for fault in plan.faults for step in _steps(setup, fault)],
         sample_s=SAMPLE_S,
     )
-    return simulation.run(duration_s=setup.duration_s, progress=lambda now, _: on_progress(now)).record()
+    record = simulation.run(duration_s=setup.duration_s, progress=lambda now, _: on_progress(now)).record()
+    return replace(record, seed=plan.seed)
 
 
 def _models(setup: Setup) -> tuple[ModelSpec, ...]:
