@@ -40,7 +40,7 @@ def _markdown(outcome: Outcome, setup: Setup, seeds: Sequence[int], command: str
         lines += [f"- *{claim.hypothesis}* **{claim.verdict.value.capitalize()}.** {claim.because}"]
     lines += [""]
     for figure in outcome.figures:
-        lines += [f"![{figure.charts[0].title}]({figure.name}.svg)", "", figure.caption, ""]
+        lines += [f"![{'; '.join(chart.title for chart in figure.charts)}]({figure.name}.svg)", "", figure.caption, ""]
     for number, table in enumerate(outcome.tables, 1):
         lines += [
             f"## {table.title}",
