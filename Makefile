@@ -79,10 +79,11 @@ down: ## stop the containers (the model volume stays)
 	docker compose --profile load down --remove-orphans
 
 .PHONY: bench
-bench: $(STAMP) ## decisions a second by policy and cluster size; the policies on the same loads; Schedule against an echo; the simulator
+bench: $(STAMP) ## decisions by policy and size; policies on the same loads; Schedule against an echo; a sidecar; the simulator
 	$(BIN)/python bench/bench_decisions.py
 	$(BIN)/python bench/bench_policies.py
 	$(BIN)/python bench/bench_rpc.py
+	$(BIN)/python bench/bench_gossip.py
 	$(BIN)/python bench/bench_sim.py
 
 .PHONY: sim

@@ -21,10 +21,15 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE) for line in block.splitlines() if line]
+UP_GOSSIP = ".venv/bin/roost up --mode gossip --workers 5"
+WITHOUT_COORDINATOR = [command for command in COMMANDS if "--coordinator 127.0.0.1:78" in command]
+WITH_COORDINATOR = [command for command in COMMANDS if command.startswith(".venv/bin/roost") and "--coordinator" not in command]
+WITH_COORDINATOR.remove(UP_GOSSIP)
 # Run by other tests, or by whoever runs this one.
 ELSEWHERE = {
     "docker compose up": "tests/containers",
     "docker compose --profile load up --detach": "tests/containers",
+    "docker compose -f docker-compose.gossip.yml up": "tests/containers",
     "make test": "this run",
     "make check": "the same ruff, mypy and pytest calls as make lint and make test",
     "make bench": "test_the_benchmarks_print_their_tables",
@@ -91,13 +96,48 @@ def test_make_run_shows_who_was_chosen_and_why_and_a_real_sentence(
 
 @needs_real_model
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith(".venv/bin/roost")])
+@pytest.mark.parametrize("command", WITH_COORDINATOR)
 def test_a_readme_command_succeeds(command: str, running: Running) -> None:
-    _, environment, _ = running
+    succeeds(command, running[1])
+
+
+def succeeds(command: str, environment: dict[str, str]) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def first_sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The gRPC port of the first of five sidecars, that the README's command has started with their workers."""
+    ports = {name: free_ports(6) for name in ("worker", "metrics", "gossip", "sidecar")}
+    flags = " ".join(f"--base-{name}-port {port}" for name, port in ports.items())
+    command = ["bash", "-c", f"exec {UP_GOSSIP} {flags} --log-dir {tmp_path_factory.mktemp('logs')}"]
+    process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    watchdog = threading.Timer(FIRST_ANSWER_S, process.kill)
+    watchdog.start()
+    printed = [next(line for line in process.stdout if "Ready" in line or "roost:" in line)]
+    watchdog.cancel()
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    assert "Ready" in printed[0]
+    yield ports["sidecar"] + 1
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 0
+
+
+@needs_real_model
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", WITHOUT_COORDINATOR)
+def test_a_readme_command_succeeds_without_a_coordinator(command: str, first_sidecar: int) -> None:
+    succeeds(re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{first_sidecar + int(found[1]) - 7846}", command), clean_environment())
+
+
+def test_every_readme_command_of_ours_is_run_by_one_of_these() -> None:
+    ours = {command for command in COMMANDS if command.startswith(".venv/bin/roost")}
+    assert ours == {*WITH_COORDINATOR, *WITHOUT_COORDINATOR, UP_GOSSIP}
+    assert len(WITHOUT_COORDINATOR) >= 2
 
 
 @needs_real_model
@@ -120,13 +160,14 @@ def test_every_other_readme_command_is_known_to_be_run_elsewhere() -> None:
 def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE))
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
+    listing = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
     assert {line.split()[1] for line in shown.splitlines()} == targets
 
 
 @pytest.mark.timeout(300)
 def test_the_benchmarks_print_their_tables() -> None:
-    for script in ("bench/bench_decisions.py", "bench/bench_rpc.py"):
+    for script in ("bench/bench_decisions.py", "bench/bench_rpc.py", "bench/bench_gossip.py"):
         done = subprocess.run([sys.executable, script, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stderr
         rows = [json.loads(line) for line in done.stdout.splitlines()]

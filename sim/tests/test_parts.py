@@ -101,7 +101,7 @@ def test_bad_parameters_are_named() -> None:
         lambda: shares([0.0, 0.0]),
     ):
         with pytest.raises(ValueError, match="must be"):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
 
 
 def test_news_takes_longer_the_more_there_are_to_hear_it() -> None:

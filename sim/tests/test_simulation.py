@@ -78,6 +78,7 @@ for plane in ("central", "gossip", "hybrid"):
 """
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_run_in_every_process() -> None:
     def told(hash_seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
@@ -102,15 +103,13 @@ def test_another_seed_gives_another_run() -> None:
     policy=st.sampled_from(["weighted-score", "least-loaded", "consistent-hash", "expected-wait", "power-of-3"]),
     seed=st.integers(0, 1_000),
     falls=st.lists(st.tuples(st.floats(0.5, 6.0), st.integers(0, 4)), max_size=2),
-    cut=st.booleans(),
-    is_coordinator_lost=st.booleans(),
+    others=st.sampled_from([(), partition(3.0, 4.0, (0, 1)), kill_coordinator(2.0) + restart_coordinator(5.0)]),
 )
 def test_every_request_ends_once_and_its_times_add_up(
-    plane: str, model: str, policy: str, seed: int, falls: list[tuple[float, int]], cut: bool, is_coordinator_lost: bool
+    plane: str, model: str, policy: str, seed: int, falls: list[tuple[float, int]], others: tuple[Fault, ...]
 ) -> None:
     faults = [fault for at, worker in falls for fault in kill_worker(at, worker) + restart_worker(at + 2.0, worker)]
-    faults += partition(3.0, 4.0, (0, 1)) if cut else ()
-    faults += kill_coordinator(2.0) + restart_coordinator(5.0) if is_coordinator_lost else ()
+    faults += others
     simulation = Simulation(
         workers=5,
         slots=2,
@@ -211,6 +210,27 @@ def test_binding_late_loads_less_where_models_outnumber_places() -> None:
     assert loads("expected-wait") < loads("least-loaded") / 5
 
 
+def test_who_waits_in_the_decider_for_a_load_is_a_join_and_no_hit() -> None:
+    trace = [Ask(at / 100, 0, service_s=0.05) for at in range(20)]
+    simulation = Simulation(
+        workers=2,
+        models=3,
+        cache_models=1,
+        load=1.0,
+        service="trace",
+        trace=trace,
+        policy="expected-wait",
+        reports=Reports(),
+        may_queue=True,
+    )
+    run = simulation.run()
+    counts = Counter(record.result for record in run.record().requests)
+    assert counts["hit"] == 0
+    assert counts["cold_start"] + counts["join"] == 20
+    statistics = simulation.plane.placer.statistics  # type: ignore[attr-defined]
+    assert (statistics.hits, statistics.joins) == (0, counts["join"])
+
+
 def test_a_generation_alone_takes_what_the_engine_says() -> None:
     model = equal_models(1, slots=4, size_bytes=16_060_000_000)
     speed = speeds_of(model, 1.0)["model-0"]
@@ -257,6 +277,7 @@ def test_drawn_delays_behave_like_the_protocol() -> None:
         ({"arrivals": poisson(1.0), "policy": "best"}, "'best' is not one of weighted-score"),
         ({"arrivals": poisson(1.0), "models": 3, "cache_models": 1, "warm": True}, "warm workers need memory for every model"),
         ({"arrivals": poisson(1.0), "staleness_s": 1.0, "reports": Reports()}, "give either staleness_s"),
+        ({"arrivals": poisson(1.0), "faults": kill_worker(1.0, 1)}, "faults name worker 1 and there are 1"),
         ({"arrivals": poisson(1.0), "models": 3, "popularity": zipf(2)}, "popularity is of 2 models and there are 3"),
     ],
 )

@@ -57,6 +57,7 @@ def gi_m_1_root(rate: float, cv: float) -> float:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cv", [0.5, 2.0])
 def test_gamma_arrivals_at_one_server_wait_as_gi_m_1_says(cv: float) -> None:
     run = Simulation(arrivals=gamma(0.7, cv=cv), service=exponential(1.0), seed=7).run(requests=25_000)
@@ -70,6 +71,7 @@ def power_of_d(rate: float, choices: int) -> float:
     return math.fsum(rate**exponent for exponent in exponents if exponent < 1e4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [2, 3])
 def test_power_of_d_choices_meets_its_fixed_point(choices: int) -> None:
     rate = 0.8
@@ -124,6 +126,7 @@ def test_an_old_board_does_what_it_does_in_a_program_of_a_dozen_lines(policy: st
     assert fmean(stale(policy, 5.0, counts_own=False, seed=seed) for seed in seeds) == pytest.approx(by_hand, rel=0.12)
 
 
+@pytest.mark.slow
 def test_least_loaded_from_an_old_board_herds_and_two_choices_do_not() -> None:
     herding, drawing = stale("least-loaded", 5.0, counts_own=False), stale("power-of-two", 5.0, counts_own=False)
     assert herding > 2.0 * drawing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
@@ -85,8 +86,12 @@ def test_under_load_every_panel_has_data_and_nothing_fails(gossip_stack: Stack) 
 def test_a_worker_that_dies_gets_nothing_and_comes_back(gossip_stack: Stack) -> None:
     victim = generate(gossip_stack, MODEL).worker_id
     assert run("docker", "kill", gossip_stack.container(victim)).returncode == 0
+
+    def is_not_live(target: str) -> bool | None:
+        return liveness(gossip_stack, through=target)[victim] != "live" or None
+
     for target in gossip_stack.targets:
-        eventually(lambda target=target: liveness(gossip_stack, through=target)[victim] != "live" or None, deadline_s=5, what="not live")
+        eventually(partial(is_not_live, target), deadline_s=5, what="not live")
     answers = [generate(gossip_stack, model, max_tokens=4) for model in MODELS]
     assert victim not in {answer.worker_id for answer in answers}
     gossip_stack.compose("start", victim)
@@ -96,13 +101,13 @@ def test_a_worker_that_dies_gets_nothing_and_comes_back(gossip_stack: Stack) -> 
 def test_a_sidecar_that_dies_is_suspect_then_dead_and_the_others_decide_on(gossip_stack: Stack) -> None:
     victim, (_, *others) = WORKERS[0], gossip_stack.targets
     assert run("docker", "kill", gossip_stack.container(SIDECARS[0])).returncode == 0
+
+    def is_one_of(target: str, *expected: str) -> bool | None:
+        return statuses(gossip_stack, target)[victim] in expected or None
+
     for target in others:
-
-        def is_at_least(*expected: str, target: str = target) -> bool | None:
-            return statuses(gossip_stack, target)[victim] in expected or None
-
-        eventually(lambda check=is_at_least: check("suspect", "dead"), deadline_s=SUSPECT_S * PATIENCE, what=f"{victim} is suspect")
-        eventually(lambda check=is_at_least: check("dead"), deadline_s=DEAD_S * PATIENCE, what=f"{victim} is dead")
+        eventually(partial(is_one_of, target, "suspect", "dead"), deadline_s=SUSPECT_S * PATIENCE, what=f"{victim} is suspect")
+        eventually(partial(is_one_of, target, "dead"), deadline_s=DEAD_S * PATIENCE, what=f"{victim} is dead")
         assert generate(gossip_stack, MODEL, through=target).worker_id != victim
     assert generate(gossip_stack, MODEL).completion_tokens == 16, "the first target is gone and the command takes the next"
     firing = 'ALERTS{alertname="RoostSidecarDown", alertstate="firing"}'

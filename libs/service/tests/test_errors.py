@@ -29,6 +29,7 @@ ONE_OF_EACH: list[RoostError] = [
     errors.UnknownModel("llama-8b", ("llama-7b", "llama-70b")),
     errors.UnknownModel("nothing-like-it"),
     errors.UnknownWorker("worker-9", ("worker-1",)),
+    errors.UnknownRequest("r7", 1_000),
     errors.ModelTooLarge("llama-70b", 140_000_000_000, 300_000_000),
     errors.ModelInUse("llama-7b", 3),
     errors.NoCapacity("the queue is full", 1.5),

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
-from roost.cluster.errors import InvalidField, NoWorkers, UnknownModel
+from roost.cluster.errors import InvalidField, NoWorkers, UnknownModel, UnknownRequest
 from roost.service.channels import open_channel
 from roost.service.errors import from_rpc_error
 from roost.service.metrics import GrpcMetrics
@@ -38,6 +38,11 @@ class Answering(SchedulerServicer):
     def __init__(self) -> None:
         self.calls = 0
         self.closed = asyncio.Event()
+
+    async def ExplainDecision(
+        self, request: scheduler_pb2.ExplainDecisionRequest, context: Context
+    ) -> scheduler_pb2.ExplainDecisionResponse:
+        raise UnknownRequest(request.request_id, 0)
 
     async def Schedule(self, request: scheduler_pb2.ScheduleRequest, context: Context) -> scheduler_pb2.ScheduleResponse:
         self.calls += 1

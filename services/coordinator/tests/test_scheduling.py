@@ -32,6 +32,35 @@ async def in_flight(cluster: Cluster, call: StreamCall) -> None:
     assert (await answer(call)).request_id == "probe"
 
 
+async def test_a_decision_is_explained_with_what_was_considered_and_what_became_of_it() -> None:
+    async with running_cluster(policy="expected-wait") as cluster, cluster.worker("worker-1", ready=["sim-a"]) as worker:
+        decision = await cluster.schedule("sim-a", request_id="mine", priority=3)
+        [record] = (await cluster.scheduler.ExplainDecision(scheduler_pb2.ExplainDecisionRequest(request_id="mine"), timeout=5)).records
+        assert (record.response, record.request.priority, record.HasField("refusal")) == (decision, 3, False)
+        [considered] = record.considered
+        assert (considered.worker_id, considered.phase, considered.slots) == ("worker-1", state_pb2.MODEL_PHASE_READY, 4)
+        assert considered.HasField("cost")
+        assert record.outcome == state_pb2.CACHE_RESULT_UNSPECIFIED
+        told = state_pb2.DecisionOutcome(decision_id=decision.decision_id, cache_result=state_pb2.CACHE_RESULT_HIT)
+        await worker.report(ready=["sim-a"], outcomes=[told])
+        await cluster.await_state(lambda state: state.cache_hits == 1)
+        [record] = (await cluster.scheduler.ExplainDecision(scheduler_pb2.ExplainDecisionRequest(request_id="mine"), timeout=5)).records
+        assert record.outcome == state_pb2.CACHE_RESULT_HIT
+        assert record.settled_after_s > 0
+
+
+async def test_a_refused_request_is_explained_too_and_one_that_nobody_knows_is_not() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await cluster.schedule("sim-aa", request_id="wrong")
+        [record] = (await cluster.scheduler.ExplainDecision(scheduler_pb2.ExplainDecisionRequest(request_id="wrong"), timeout=5)).records
+        assert (record.refusal.reason, len(record.considered)) == ("UNKNOWN_MODEL", 0)
+        for request_id, code in (("never", grpc.StatusCode.NOT_FOUND), ("", grpc.StatusCode.INVALID_ARGUMENT)):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await cluster.scheduler.ExplainDecision(scheduler_pb2.ExplainDecisionRequest(request_id=request_id), timeout=5)
+            assert refused.value.code() is code
+
+
 async def test_a_decision_carries_all_that_a_client_needs() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"], address="10.0.0.7:8001"):
         warm = await cluster.schedule("sim-a", request_id="mine", priority=3)
@@ -189,13 +218,17 @@ async def test_a_stream_that_breaks_off_leaves_its_places_to_others() -> None:
 
 
 async def test_a_worker_is_told_to_copy_a_hot_model_and_those_who_wait_go_there() -> None:
-    async with running_cluster(policy="expected-wait") as cluster, cluster.worker("hot", ready=["sim-a"]), cluster.worker("idle") as idle:
-        async with asyncio.TaskGroup() as tasks:
-            asking = [tasks.create_task(cluster.schedule(allow_queueing=True)) for _ in range(30)]
-            command = await idle.obey()
-            assert (command.load_model.model, command.load_model.pin) == ("sim-a", False)
-            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            while not any(task.result().worker_id == "idle" for task in done):
-                done, _ = await asyncio.wait(set(asking) - done, return_when=asyncio.FIRST_COMPLETED)
-            for task in asking:
-                task.cancel()
+    async with (
+        running_cluster(policy="expected-wait") as cluster,
+        cluster.worker("hot", ready=["sim-a"]),
+        cluster.worker("idle") as idle,
+        asyncio.TaskGroup() as tasks,
+    ):
+        asking = [tasks.create_task(cluster.schedule(allow_queueing=True)) for _ in range(30)]
+        command = await idle.obey()
+        assert (command.load_model.model, command.load_model.pin) == ("sim-a", False)
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        while not any(task.result().worker_id == "idle" for task in done):
+            done, _ = await asyncio.wait(set(asking) - done, return_when=asyncio.FIRST_COMPLETED)
+        for task in asking:
+            task.cancel()

@@ -16,7 +16,7 @@ roost_cache_capacity_bytes 100.0
 roost_cache_lookups_total{model="a",result="hit"} 1.0
 roost_cache_lookups_total{model="a",result="join"} 1.0
 roost_cache_lookups_total{model="a",result="miss"} 1.0
-roost_coordinator_connected 1.0
+roost_decider_connected{decider="coordinator"} 1.0
 roost_draining 0.0
 roost_evictions_total{model="a"} 1.0
 roost_gpu_utilization_ratio{source="busy_slots"} 0.5
@@ -44,7 +44,6 @@ roost_requests_total{model="a",result="ok"} 1.0
 roost_requests_total{model="a",result="refused"} 1.0
 roost_resident_models{phase="loading"} 0.0
 roost_resident_models{phase="ready"} 1.0
-roost_sidecar_connected 0.0
 roost_slots 2.0
 roost_time_to_first_token_seconds_count{cache="hit",model="a"} 1.0
 roost_time_to_first_token_seconds_sum{cache="hit",model="a"} 0.5

@@ -107,3 +107,20 @@ async def test_what_the_devices_say_is_reported_as_theirs() -> None:
 @pytest.mark.parametrize(("busy", "share"), [(0, 0.0), (1, 0.5), (2, 1.0)])
 def test_without_devices_busy_slots_are_the_utilisation(busy: int, share: float) -> None:
     assert GpuMeter(None).reading(busy, 2).utilization == share
+
+
+async def test_what_has_not_changed_is_said_by_the_same_value_and_what_has_is_not() -> None:
+    async with world(catalogue_of(a=1, b=1)) as here:
+        await here.runtime.load("a")
+        await here.runtime.load("b")
+        reporter = reporter_of(here)
+        first = reporter.state()
+        here.engine.hold_tokens()
+        running = generate(here.runtime, "a")
+        await here.until(lambda: here.runtime.slots.busy == 1)
+        second = reporter.state()
+        assert second.models["b"] is first.models["b"]
+        assert (first.models["a"].in_flight, second.models["a"].in_flight) == (0, 1)
+        assert (first.cache, second.cache) != (second.cache, first.cache)
+        here.engine.let_tokens()
+        await running.completed()

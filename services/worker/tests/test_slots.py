@@ -115,3 +115,16 @@ def test_every_admitted_job_runs_once_or_leaves(arrivals: list[tuple[int, str, b
         served.append(done)
     assert {id(each) for each in served} == {id(each) for each in jobs} - {id(each) for each in gone}
     assert slots.unfinished == 0
+
+
+def test_a_job_starts_at_once_only_where_it_would_be_the_next_anyway() -> None:
+    slots = Slots(2, queue_capacity=8, aging_s=10.0)
+    ready, loading = residency("a"), residency("b", is_ready=False)
+    assert not slots.start_at_once(job(loading), 0.0)
+    first = job(ready)
+    assert slots.start_at_once(first, 1.0)
+    assert (first.granted_at, slots.busy, slots.running("a"), slots.queued("a")) == (1.0, 1, 1, 0)
+    slots.admit(job(loading), 1.0)
+    assert not slots.start_at_once(job(ready), 1.0)  # somebody waits, and is asked first
+    slots.leave(first)
+    assert (slots.busy, slots.running("a")) == (0, 0)

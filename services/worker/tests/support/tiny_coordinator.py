@@ -127,6 +127,11 @@ class TinyScheduler(scheduler_pb2_grpc.SchedulerServicer):
     ) -> AsyncIterator[scheduler_pb2.WatchClusterStateResponse]:
         raise NotImplementedError
 
+    async def ExplainDecision(
+        self, request: scheduler_pb2.ExplainDecisionRequest, context: grpc.ServicerContext
+    ) -> scheduler_pb2.ExplainDecisionResponse:
+        raise NotImplementedError
+
 
 @asynccontextmanager
 async def listening(port: int = 0) -> AsyncIterator[tuple[TinyCoordinator, int]]:

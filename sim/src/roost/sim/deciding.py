@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from roost.cluster.errors import NoWorkers, RoostError
+from roost.placement.decision import Action
 from roost.placement.dispatcher import Bound, Copy, Dispatcher, Waiter
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
@@ -39,6 +40,7 @@ class Decider:
     def ask(self, flight: Flight, request: PlacementRequest, asker: Asker) -> None:
         """Decides, or lets the request wait."""
         now = self._agenda.now
+        flight.waited_for_load = False
         self._refresh()
         try:
             decision = self._dispatcher.place(request, now)
@@ -103,6 +105,7 @@ class Decider:
             if isinstance(result, RoostError):
                 asker.refused(flight, result)
             else:
+                flight.waited_for_load = result.action is Action.SERVE and not waiter.found_ready
                 asker.decided(flight, result)
 
     def __repr__(self) -> str:

@@ -32,13 +32,13 @@ class Flight:
     home: int = 0
     decision_id: str = ""
     tries: int = 0
+    waited_for_load: bool = False  # in the decider, until some worker had the model: a join, though it finds the model ready
     attempts: Attempts | None = None
     excluded: frozenset[str] = FRESH
     machine: Machine | None = None
     job: FlightJob | None = None
     due_at: float = -1.0
     first_at: float = -1.0
-    is_over: bool = False
     # Of a generation whose speed depends on how many run beside it: tokens still to come, as of when, and at what pace.
     tokens_left: float = 0.0
     as_of: float = 0.0

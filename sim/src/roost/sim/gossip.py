@@ -72,7 +72,7 @@ def _outcomes_of(machine: Machine, *, is_second: bool) -> Outcomes:
 
 
 class GossipPlane:
-    """`entries`: how many sidecars clients ask; `is_protocol`: whether the protocol itself runs."""
+    """`entries`: how many sidecars clients ask; `is_protocol`: whether the protocol itself runs; `interval_s`: see `GossipNetwork`."""
 
     name = "gossip"
 
@@ -88,6 +88,7 @@ class GossipPlane:
         entries: int,
         is_protocol: bool,
         is_second: bool = False,
+        interval_s: float = 0.0,
     ) -> None:
         self._agenda = agenda
         self._machines = machines
@@ -99,7 +100,7 @@ class GossipPlane:
         self._sidecars: list[_Sidecar | None] = [None] * len(machines)
         self._lives = 0
         self._noted: set[tuple[str, str]] = set()
-        self._network = GossipNetwork(agenda, self._names, seed, self._heard)
+        self._network = GossipNetwork(agenda, self._names, seed, self._heard, interval_s=interval_s)
         self._rumours = Rumours(agenda, Ageing(len(machines)), rng_for(seed, "rumours"))
         self._seeds = rng_for(seed, "seeds of joiners")
         rng = rng_for(seed, "links to sidecars")

@@ -7,10 +7,11 @@ that. What a node says goes on the agenda; what the agenda brings is said to a n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from roost.gossip.codec import ObjectCodec
-from roost.gossip.protocol.config import Address, Config
+from roost.gossip.protocol.config import Address, Config, StateParameters
 from roost.gossip.protocol.events import Datagram, Event, StreamRequest
 from roost.gossip.protocol.messages import Packet, StreamMessage
 from roost.gossip.protocol.node import Node
@@ -33,10 +34,26 @@ def address_of(number: int) -> Address:
     return (f"10.{number // 62_500}.{number // 250 % 250}.{number % 250 + 1}", 7946)
 
 
-class GossipNetwork:
-    """Nodes by number. `heard` is called with each event of each node."""
+def _rarer(interval_s: float) -> StateParameters:
+    """A cluster that exchanges state that rarely; loads that do not change are written as often as loads that do, if that is rarer."""
+    usual = StateParameters()
+    return replace(
+        usual,
+        interval_s=interval_s,
+        max_interval_s=max(interval_s, usual.max_interval_s),
+        min_publish_s=max(interval_s, usual.min_publish_s),
+        heartbeat_s=max(interval_s, usual.heartbeat_s),
+    )
 
-    def __init__(self, agenda: Agenda, names: Sequence[str], seed: int, heard: Heard) -> None:
+
+class GossipNetwork:
+    """Nodes by number. `heard` is called with each event of each node.
+
+    `interval_s`: between rounds of state exchange, and between two writings of a load at least; 0.0: as the sidecars do.
+    """
+
+    def __init__(self, agenda: Agenda, names: Sequence[str], seed: int, heard: Heard, *, interval_s: float = 0.0) -> None:
+        self._state = _rarer(interval_s) if interval_s else StateParameters()
         self.nodes: list[SimNode | None] = [None] * len(names)
         self.cut: set[int] = set()  # they reach each other, and nobody else
         self._agenda = agenda
@@ -68,7 +85,7 @@ class GossipNetwork:
         """A new life that asks `seeds` for the others."""
         self._lives[number] += 1
         life = self._lives[number]
-        config = Config(name=self._names[number], address=address_of(number), epoch=life * EPOCH_STEP)
+        config = Config(state=self._state, name=self._names[number], address=address_of(number), epoch=life * EPOCH_STEP)
         rng: Random = rng_for(self._seed, f"node {number} life {life}")
         node = Node(config, rng, codec=ObjectCodec(config.bounds), now=self._agenda.now)
         self.nodes[number] = node

@@ -40,7 +40,8 @@ class Hears(Protocol):
 class ReportLink:
     """One worker's stream to one decider.
 
-    State: whether it stands, its number, and when its next report is due. Invariant: what was put down for another time is void.
+    State: whether it stands, its number, when it was last heard and when its next change is. Invariant: what was put down for another time,
+    or for another stream, is void.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ReportLink:
         self._backoff = Backoff(rng)
         self._pace = ReportPace(reports.interval_s)
         self._stream = 0
+        self._sent_at = 0.0
         self._due_at = -1.0
         self._retry_at = -1.0
         machine.on_change.append(self.changed)
@@ -74,6 +76,7 @@ class ReportLink:
         self._stream += 1
         self._pace = ReportPace(self._reports.interval_s)
         self._send(has_catalogue=True)
+        self._agenda.at(self._agenda.now + self._reports.interval_s, self._beat, self._stream)
 
     def lost(self) -> None:
         """The stream broke: by a fall of either side, or of what lies between."""
@@ -90,7 +93,9 @@ class ReportLink:
     def changed(self) -> None:
         """The worker changed."""
         if self.is_open and self._pace.changed():
-            self._set_timer()
+            now = self._agenda.now
+            self._due_at = now + self._pace.due_in(now)
+            self._agenda.at(self._due_at, self._due, self._due_at)
 
     def _retry(self, at: float) -> None:
         if at == self._retry_at:
@@ -99,16 +104,20 @@ class ReportLink:
     def _tell_lost(self, told: tuple[str, int, int]) -> None:
         self._hears.stream_lost(*told)
 
-    def _set_timer(self) -> None:
-        now = self._agenda.now
-        due_at = now + self._pace.due_in(now)
-        if due_at != self._due_at:
-            self._due_at = due_at
-            self._agenda.at(due_at, self._due, due_at)
-
     def _due(self, at: float) -> None:
         if at == self._due_at and self.is_open:
             self._send()
+
+    def _beat(self, stream: int) -> None:
+        """A report after a time without any."""
+        if stream != self._stream or not self.is_open:
+            return
+        now = self._agenda.now
+        due_at = self._sent_at + self._reports.interval_s
+        if due_at <= now:
+            self._send()
+            due_at = now + self._reports.interval_s
+        self._agenda.at(due_at, self._beat, stream)
 
     def _send(self, *, has_catalogue: bool = False) -> None:
         now, outcomes = self._agenda.now, self._outcomes()
@@ -116,7 +125,7 @@ class ReportLink:
         state = self._machine.reporter.next_report(has_catalogue=has_catalogue, outcomes=unsent)
         outcomes.sent(len(unsent), now)
         self._pace.sent(now)
-        self._set_timer()
+        self._sent_at, self._due_at = now, -1.0
         if not self.is_cut:
             self._agenda.at(now + self._reports.delay_s, self._deliver, (state, self._stream))
 

@@ -210,7 +210,8 @@ class Machine:
     def count_busy(self, not_yet: int = 0) -> None:
         """Brings `busy_s` up to now; `not_yet` corrects for a slot that was taken this moment."""
         now = self._agenda.now
-        self.busy_s += (self.slots.busy + not_yet) * (now - self._counted_at)
+        if self.is_up:
+            self.busy_s += (self.slots.busy + not_yet) * (now - self._counted_at)
         self._counted_at = now
 
     def _changed(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal
 
@@ -15,7 +17,7 @@ from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
 from roost.sim.central import CentralPlane, Knowing
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
 from roost.sim.distributions import Distribution, as_distribution
-from roost.sim.faults import Fault, Kind
+from roost.sim.faults import Fault
 from roost.sim.fleet_of import build_of, catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
 from roost.sim.gossip import PROTOCOL_NODES, GossipPlane
@@ -23,10 +25,10 @@ from roost.sim.hybrid import HybridPlane
 from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
 from roost.sim.machine import UNBOUNDED, Machine
+from roost.sim.mishaps import Mishaps, Sampler
 from roost.sim.planes import Plane
 from roost.sim.policies import policy_named
 from roost.sim.popularity import Popularity, uniform
-from roost.sim.records import WorkerSample
 from roost.sim.run import Run
 from roost.sim.seeds import rng_for
 from roost.sim.work import DrawnWork, TokenWork, Work
@@ -48,7 +50,7 @@ class Simulation:
     Raises ValueError or InvalidField, naming what is wrong.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0915  # the whole of an experiment is said in one place
+    def __init__(  # noqa: PLR0913  # the whole of an experiment is said in one place
         self,
         *,
         workers: int = 1,
@@ -81,19 +83,21 @@ class Simulation:
         sample_s: float = 0.0,
         entries: int = 0,
         gossip_model: str = "auto",
+        gossip_interval_s: float = 0.0,
     ) -> None:
         _check(workers=workers, slots=slots, plane=plane, eviction=eviction, staleness_s=staleness_s)
         if (arrivals is None) == (trace is None):
             raise ValueError("give either arrivals or a trace")
+        faults = tuple(faults)
+        if unknown := sorted({number for fault in faults for number in fault.workers if not 0 <= number < workers}):
+            raise ValueError(f"faults name worker {unknown[0]} and there are {workers}, numbered from 0")
         self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
         self._make_policy = policy_named(policy)
-        if reports is None and not staleness_s and plane != "central":
-            reports = Reports()
-        warm_s = gossip.WARM_S if plane != "central" else central.WARM_S if reports is not None or faults else 0.0
+        knowing = _knowing(plane, faults, reports, staleness_s, counts_own=counts_own_decisions)
+        warm_s = gossip.WARM_S if plane != "central" else 0.0 if knowing.reports is None else central.WARM_S
         self.agenda = Agenda(begins_at=-warm_s)
         specs = equal_models(models, slots) if isinstance(models, int) else tuple(models)
         self.models = specs
-        self._index = {spec.name: number for number, spec in enumerate(specs)}
         self.is_served_by_tokens = service is None
         if service == "trace" and trace is None:
             raise ValueError("service='trace' takes each request's service_s from a trace; give one")
@@ -119,16 +123,9 @@ class Simulation:
         self.machines = [Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)]
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
-        self._faults = sorted(faults, key=lambda fault: fault.at_s)
-        if reports is None and (plane != "central" or self._faults):
-            if staleness_s:
-                raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
-            reports = Reports()
-        if reports is not None and staleness_s:
-            raise ValueError("give either staleness_s (a board) or reports")
-        knowing = Knowing(reports, staleness_s, counts_own_decisions)
         self.entries = entries
         self._gossip_model = gossip_model
+        self._gossip_interval_s = gossip_interval_s
         self.plane = self._plane(knowing)
         self._clients = Clients(
             self.agenda,
@@ -140,6 +137,8 @@ class Simulation:
             manners=Manners(max_attempts, timeout_s, may_queue),
             ended=self._ended,
         )
+        self._mishaps = Mishaps(self.agenda, self.machines, self.plane, self._clients, faults, self.note)
+        self._sampler = Sampler(self.agenda, self.machines, slots=slots, every_s=sample_s)
         popularity = popularity or uniform(len(specs))
         if len(popularity.shares) != len(specs):
             raise ValueError(f"popularity is of {len(popularity.shares)} models and there are {len(specs)}")
@@ -153,13 +152,9 @@ class Simulation:
             stream = Renewal(arrivals) if isinstance(arrivals, Distribution) else arrivals
             self._asks = drawn_asks(stream, rng_for(seed, "arrivals"), self._drawn)
         self._think_rng = rng_for(seed, "think")
-        self._home_rng = rng_for(seed, "homes")
         self._most = 0
         self._last_s = float("inf")
         self._is_asking = True
-        self._sample_s = sample_s
-        self._samples: list[WorkerSample] = []
-        self._busy_before = [0.0] * workers
         self._homes = min(workers, self.entries) if self.entries else workers
 
     # --- running ----------------------------------------------------------------------------------
@@ -171,15 +166,14 @@ class Simulation:
         if requests is None and duration_s is None and self._loop is not None:
             raise ValueError("say how many requests or how long: clients in a closed loop never end")
         self.plane.start()
-        for fault in self._faults:
-            self.agenda.at(fault.at_s, self._happen, fault)
-        if self._sample_s > 0:
-            self.agenda.at(self._sample_s, self._sample, None)
+        self._mishaps.start()
+        self._sampler.start(self._last_s, lambda: not self._is_asking and self.ledger.closed == len(self.ledger))
         self._begin()
-        self.agenda.run_until(self._last_s, partial(self._is_over, progress), look_every=LOOK_EVERY)
-        self._is_asking = False
-        end = self._last_s + DRAIN_S
-        self.agenda.run_until(end, partial(self._is_over, progress), look_every=LOOK_EVERY)
+        is_over = partial(self._is_over, progress)
+        with _rare_collections():
+            self.agenda.run_until(self._last_s, is_over, look_every=LOOK_EVERY)
+            self._is_asking = False
+            self.agenda.run_until(self._last_s + DRAIN_S, is_over, look_every=LOOK_EVERY)
         ran_s = duration_s if duration_s is not None else self.agenda.now
         totals = {
             "events": float(self.agenda.handled),
@@ -188,7 +182,7 @@ class Simulation:
             "busy_slot_s": sum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
-        return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._samples), tuple(self.events), totals)
+        return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._sampler.samples), tuple(self.events), totals)
 
     def _is_over(self, progress: Progress | None) -> bool:
         if progress is not None:
@@ -227,60 +221,16 @@ class Simulation:
         number = self.ledger.open(ask.at_s, ask.model)
         flight = Flight(number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client)
         if self.plane_name != "central":
-            flight.home = self._home_rng.randrange(self._homes)
+            flight.home = (number if client < 0 else client) % self._homes  # each by the next sidecar in turn; a client by its own
         self._clients.begin(flight)
 
     def _ended(self, flight: Flight) -> None:
         if flight.client >= 0 and self._loop is not None:
             self.agenda.at(self.agenda.now + self._loop.think.sample(self._think_rng), self._client_asks, flight.client)
 
-    # --- faults and samples -----------------------------------------------------------------------
-
     def note(self, what: str) -> None:
         """Something happened that a reader of the run wants to know."""
         self.events.append((self.agenda.now, what))
-
-    def _happen(self, fault: Fault) -> None:
-        names = ", ".join(self.machines[number].node_id for number in fault.workers)
-        self.note(f"{names} {fault.kind.value}".strip())
-        match fault.kind:
-            case Kind.KILL_COORDINATOR:
-                self.plane.crash_decider()
-            case Kind.RESTART_COORDINATOR:
-                self.plane.boot_decider()
-            case Kind.KILL_WORKER:
-                for number in fault.workers:
-                    self._kill(number)
-            case Kind.RESTART_WORKER:
-                for number in fault.workers:
-                    if not self.machines[number].is_up:
-                        self.machines[number].boot()
-                        self.plane.worker_booted(number)
-            case Kind.PART:
-                self._clients.part(fault.workers)
-                self.plane.part(frozenset(fault.workers))
-            case Kind.HEAL:
-                self._clients.heal(fault.workers)
-                self.plane.heal(frozenset(fault.workers))
-
-    def _kill(self, number: int) -> None:
-        machine = self.machines[number]
-        if not machine.is_up:
-            return
-        lost = machine.crash()
-        self.plane.worker_crashed(number)
-        self._clients.crashed(machine, lost)
-
-    def _sample(self, _: None) -> None:
-        now = self.agenda.now
-        for machine in self.machines:
-            machine.count_busy()
-            before, self._busy_before[machine.number] = self._busy_before[machine.number], machine.busy_s
-            share = (machine.busy_s - before) / (self._sample_s * self.slots)
-            depth, busy = (machine.slots.queue_depth, machine.slots.busy) if machine.is_up else (0, 0)
-            self._samples.append(WorkerSample(now, machine.node_id, depth, busy, self.slots, min(1.0, max(0.0, share))))
-        if now + self._sample_s <= self._last_s and (self._is_asking or self.ledger.closed < len(self.ledger) or self._last_s < 1e300):
-            self.agenda.at(now + self._sample_s, self._sample, None)
 
     # --- planes -----------------------------------------------------------------------------------
 
@@ -306,6 +256,7 @@ class Simulation:
             entries=self.entries,
             is_protocol=is_protocol,
             is_second=is_second,
+            interval_s=self._gossip_interval_s,
         )
 
     def _central(self, knowing: Knowing) -> CentralPlane:
@@ -324,6 +275,28 @@ class Simulation:
 
     def __repr__(self) -> str:
         return f"<Simulation {self.plane_name} {self.policy} seed {self.seed}, {len(self.machines)} workers, {self.agenda!r}>"
+
+
+def _knowing(plane: str, faults: Sequence[Fault], reports: Reports | None, staleness_s: float, *, counts_own: bool) -> Knowing:
+    """How deciders come to know: by reports wherever something can fall or news travels. Raises ValueError."""
+    if reports is not None and staleness_s:
+        raise ValueError("give either staleness_s (a board) or reports")
+    if reports is None and (plane != "central" or faults):
+        if staleness_s:
+            raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
+        reports = Reports()
+    return Knowing(reports, staleness_s, counts_own)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """What a run drops is free at once, because it leaves no cycles: looking for some takes a tenth of its time."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _check(*, workers: int, slots: int, plane: str, eviction: str, staleness_s: float) -> None:

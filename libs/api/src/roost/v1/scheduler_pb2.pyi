@@ -512,3 +512,213 @@ class WatchClusterStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchClusterStateResponse: _TypeAlias = WatchClusterStateResponse  # noqa: Y015
+
+@_typing.final
+class ExplainDecisionRequest(_message.Message):
+    """Asks about one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request's name, 1-128 characters. Required."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDecisionRequest: _TypeAlias = ExplainDecisionRequest  # noqa: Y015
+
+@_typing.final
+class DecisionCost(_message.Message):
+    """What a request was expected to cost on one worker, in seconds, part by part. All but eviction_s are its own wait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    LOAD_S_FIELD_NUMBER: _builtins.int
+    MEMORY_S_FIELD_NUMBER: _builtins.int
+    EVICTION_S_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
+    CROWDING_S_FIELD_NUMBER: _builtins.int
+    queue_s: _builtins.float
+    """Until a slot is free, beyond the load. 0: none is waited for."""
+    load_s: _builtins.float
+    """Until the model is loaded, once there is memory. 0: it is ready."""
+    memory_s: _builtins.float
+    """Until there is memory for the model. 0: there is."""
+    eviction_s: _builtins.float
+    """What others are expected to wait because models must leave for it. 0: nobody."""
+    first_token_s: _builtins.float
+    """From the slot to the first token. 0: not known."""
+    crowding_s: _builtins.float
+    """What requests that share the worker are expected to wait more. 0: nothing."""
+    def __init__(
+        self,
+        *,
+        queue_s: _builtins.float = ...,
+        load_s: _builtins.float = ...,
+        memory_s: _builtins.float = ...,
+        eviction_s: _builtins.float = ...,
+        first_token_s: _builtins.float = ...,
+        crowding_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crowding_s", b"crowding_s", "eviction_s", b"eviction_s", "first_token_s", b"first_token_s", "load_s", b"load_s", "memory_s", b"memory_s", "queue_s", b"queue_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionCost: _TypeAlias = DecisionCost  # noqa: Y015
+
+@_typing.final
+class ConsideredWorker(_message.Message):
+    """One worker as the decider saw it when it decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    QUEUE_DEPTH_FIELD_NUMBER: _builtins.int
+    BUSY_SLOTS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    GPU_UTILIZATION_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    RESERVED_FOR_MODEL_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    VIEW_AGE_S_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """The worker's name."""
+    phase: _state_pb2.ModelPhase.ValueType
+    """Whether the model was ready, loading, or (unspecified) absent there."""
+    queue_depth: _builtins.int
+    """Requests accepted there and not yet running. 0: none."""
+    busy_slots: _builtins.int
+    """Requests running. 0: none."""
+    slots: _builtins.int
+    """Requests it can run at once, 1 or more."""
+    gpu_utilization: _builtins.float
+    """0.0-1.0. 0: idle, or not known."""
+    reserved: _builtins.int
+    """Earlier decisions of this decider that no report had shown yet. 0: none."""
+    reserved_for_model: _builtins.int
+    """Of these, the ones for the same model. 0: none."""
+    memory_used_bytes: _builtins.int
+    """Bytes of models in memory. 0: none, or not known."""
+    memory_capacity_bytes: _builtins.int
+    """Bytes for models in all. 0: not known."""
+    view_age_s: _builtins.float
+    """Age of this knowledge in seconds when the decision was made."""
+    @_builtins.property
+    def cost(self) -> Global___DecisionCost:
+        """What it would have cost there. Absent: the policy does not weigh costs."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        phase: _state_pb2.ModelPhase.ValueType = ...,
+        queue_depth: _builtins.int = ...,
+        busy_slots: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        gpu_utilization: _builtins.float = ...,
+        reserved: _builtins.int = ...,
+        reserved_for_model: _builtins.int = ...,
+        memory_used_bytes: _builtins.int = ...,
+        memory_capacity_bytes: _builtins.int = ...,
+        view_age_s: _builtins.float = ...,
+        cost: Global___DecisionCost | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_slots", b"busy_slots", "cost", b"cost", "gpu_utilization", b"gpu_utilization", "memory_capacity_bytes", b"memory_capacity_bytes", "memory_used_bytes", b"memory_used_bytes", "phase", b"phase", "queue_depth", b"queue_depth", "reserved", b"reserved", "reserved_for_model", b"reserved_for_model", "slots", b"slots", "view_age_s", b"view_age_s", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsideredWorker: _TypeAlias = ConsideredWorker  # noqa: Y015
+
+@_typing.final
+class DecisionRecord(_message.Message):
+    """One decision on the request, or one refusal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    CONSIDERED_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    SETTLED_AFTER_S_FIELD_NUMBER: _builtins.int
+    decided_at: _builtins.float
+    """When, in seconds since the Unix epoch by the decider's clock."""
+    outcome: _state_pb2.CacheResult.ValueType
+    """What the request found on the worker. Unspecified: the worker has not told (yet)."""
+    settled_after_s: _builtins.float
+    """Seconds from the decision to the report that told it. 0: not told."""
+    @_builtins.property
+    def request(self) -> Global___ScheduleRequest:
+        """The request as it was asked."""
+
+    @_builtins.property
+    def response(self) -> Global___ScheduleResponse:
+        """The decision. Absent: it was refused."""
+
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """The refusal. Absent: it was decided."""
+
+    @_builtins.property
+    def considered(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsideredWorker]:
+        """The chosen worker first, then others, cheapest first where they were priced; at most 8. Empty: it was refused."""
+
+    def __init__(
+        self,
+        *,
+        decided_at: _builtins.float = ...,
+        request: Global___ScheduleRequest | None = ...,
+        response: Global___ScheduleResponse | None = ...,
+        refusal: Global___Refusal | None = ...,
+        considered: _abc.Iterable[Global___ConsideredWorker] | None = ...,
+        outcome: _state_pb2.CacheResult.ValueType = ...,
+        settled_after_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "request", b"request", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["considered", b"considered", "decided_at", b"decided_at", "outcome", b"outcome", "refusal", b"refusal", "request", b"request", "response", b"response", "settled_after_s", b"settled_after_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionRecord: _TypeAlias = DecisionRecord  # noqa: Y015
+
+@_typing.final
+class ExplainDecisionResponse(_message.Message):
+    """Every decision on the request that is remembered, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionRecord]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___DecisionRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDecisionResponse: _TypeAlias = ExplainDecisionResponse  # noqa: Y015

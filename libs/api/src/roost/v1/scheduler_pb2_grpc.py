@@ -55,6 +55,11 @@ class SchedulerStub:
                 request_serializer=roost_dot_v1_dot_scheduler__pb2.WatchClusterStateRequest.SerializeToString,
                 response_deserializer=roost_dot_v1_dot_scheduler__pb2.WatchClusterStateResponse.FromString,
                 _registered_method=True)
+        self.ExplainDecision = channel.unary_unary(
+                '/roost.v1.Scheduler/ExplainDecision',
+                request_serializer=roost_dot_v1_dot_scheduler__pb2.ExplainDecisionRequest.SerializeToString,
+                response_deserializer=roost_dot_v1_dot_scheduler__pb2.ExplainDecisionResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServicer:
@@ -89,6 +94,13 @@ class SchedulerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainDecision(self, request, context):
+        """Why a request went where it did: what was considered, at what cost, and what became of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.WatchClusterState,
                     request_deserializer=roost_dot_v1_dot_scheduler__pb2.WatchClusterStateRequest.FromString,
                     response_serializer=roost_dot_v1_dot_scheduler__pb2.WatchClusterStateResponse.SerializeToString,
+            ),
+            'ExplainDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainDecision,
+                    request_deserializer=roost_dot_v1_dot_scheduler__pb2.ExplainDecisionRequest.FromString,
+                    response_serializer=roost_dot_v1_dot_scheduler__pb2.ExplainDecisionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class Scheduler:
             '/roost.v1.Scheduler/WatchClusterState',
             roost_dot_v1_dot_scheduler__pb2.WatchClusterStateRequest.SerializeToString,
             roost_dot_v1_dot_scheduler__pb2.WatchClusterStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roost.v1.Scheduler/ExplainDecision',
+            roost_dot_v1_dot_scheduler__pb2.ExplainDecisionRequest.SerializeToString,
+            roost_dot_v1_dot_scheduler__pb2.ExplainDecisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class SchedulerStub:
     """The view this decider has of the cluster, now."""
     WatchClusterState: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.WatchClusterStateRequest, _scheduler_pb2.WatchClusterStateResponse]
     """The view at once, and again whenever it has changed, at most once an interval."""
+    ExplainDecision: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainDecisionRequest, _scheduler_pb2.ExplainDecisionResponse]
+    """Why a request went where it did: what was considered, at what cost, and what became of it."""
 
 @_typing.type_check_only
 class SchedulerAsyncStub(SchedulerStub):
@@ -55,6 +57,8 @@ class SchedulerAsyncStub(SchedulerStub):
     """The view this decider has of the cluster, now."""
     WatchClusterState: _aio.UnaryStreamMultiCallable[_scheduler_pb2.WatchClusterStateRequest, _scheduler_pb2.WatchClusterStateResponse]  # type: ignore[assignment]
     """The view at once, and again whenever it has changed, at most once an interval."""
+    ExplainDecision: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainDecisionRequest, _scheduler_pb2.ExplainDecisionResponse]  # type: ignore[assignment]
+    """Why a request went where it did: what was considered, at what cost, and what became of it."""
 
 class SchedulerServicer(metaclass=_abc_1.ABCMeta):
     """Answers where requests should run, from the decider's view of the cluster."""
@@ -90,5 +94,13 @@ class SchedulerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.WatchClusterStateResponse], _abc.AsyncIterator[_scheduler_pb2.WatchClusterStateResponse]]:
         """The view at once, and again whenever it has changed, at most once an interval."""
+
+    @_abc_1.abstractmethod
+    def ExplainDecision(
+        self,
+        request: _scheduler_pb2.ExplainDecisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ExplainDecisionResponse, _abc.Awaitable[_scheduler_pb2.ExplainDecisionResponse]]:
+        """Why a request went where it did: what was considered, at what cost, and what became of it."""
 
 def add_SchedulerServicer_to_server(servicer: SchedulerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

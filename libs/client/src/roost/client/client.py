@@ -15,12 +15,14 @@ from roost.client.backoff import Backoff
 from roost.client.caller import ClusterCaller
 from roost.client.channels import ChannelCache
 from roost.client.codec import decision_from_wire, outcome_from_wire, state_of_cluster_from_wire
+from roost.client.errors import ClusterUnreachable, Failure
+from roost.client.explaining import ExplainedDecision, explained_from_wire
 from roost.client.gathering import Gathering
 from roost.client.generation import Deadline, GenerationRun
 from roost.client.requests import MAX_INT32, GenerateOptions, generate_request
 from roost.client.results import ClusterState, Decision, Event, Generation, ModelSnapshot, WorkerOutcome
 from roost.client.targets import DEFAULT_TARGET, TargetOrder, parse_targets
-from roost.cluster.errors import InvalidField
+from roost.cluster.errors import InvalidField, UnknownRequest
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.service.channels import open_channel
@@ -160,6 +162,32 @@ class RoostClient:
     async def models(self) -> tuple[ModelSnapshot, ...]:
         """Every model the cluster knows, ordered by name. Raises ClusterUnreachable."""
         return (await self.state()).models
+
+    async def explain(self, request_id: str) -> tuple[ExplainedDecision, ...]:
+        """Every decision on that request which a target remembers, in order of time; the targets are asked one after the other.
+
+        Raises UnknownRequest if none remembers it, ClusterUnreachable if none answers.
+        """
+        found: list[ExplainedDecision] = []
+        unknown: UnknownRequest | None = None
+        failures: list[Failure] = []
+        for target in self._targets.targets:
+            caller = ClusterCaller(TargetOrder([target]), self._channels)
+            try:
+                answer = await caller.call(
+                    lambda channel: SchedulerStub(channel).ExplainDecision,
+                    scheduler_pb2.ExplainDecisionRequest(request_id=request_id),
+                    timeout_s=self._timeout_s,
+                )
+            except UnknownRequest as error:
+                unknown = error
+            except ClusterUnreachable as error:
+                failures += error.tried
+            else:
+                found += map(explained_from_wire, answer.records)
+        if not found:
+            raise unknown or ClusterUnreachable(failures)
+        return tuple(sorted(found, key=lambda decision: decision.decided_at))
 
     async def load_model(self, model: str, *, replicas: int = 0, worker_id: str = "", pin: bool = False) -> tuple[WorkerOutcome, ...]:
         """Makes `model` ready on `worker_id`, or on `replicas` workers (0: 1), and returns when it is: every worker that has it.

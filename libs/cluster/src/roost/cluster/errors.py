@@ -53,6 +53,18 @@ class UnknownWorker(RoostError):
         self.nearest = tuple(nearest)
 
 
+class UnknownRequest(RoostError):
+    """No decision on a request of that name is remembered; the decider remembers its last `remembered` decisions."""
+
+    reason = "UNKNOWN_REQUEST"
+
+    def __init__(self, request_id: str, remembered: int) -> None:
+        kept = f"the last {remembered} are remembered" if remembered else "none are remembered (--remember 0)"
+        super().__init__(f"no decision on request {request_id!r} is remembered here; of this decider's decisions {kept}")
+        self.request_id = request_id
+        self.remembered = remembered
+
+
 class ModelTooLarge(RoostError):
     """The model does not fit the memory budget even when everything else is out."""
 

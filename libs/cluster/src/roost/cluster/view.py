@@ -39,6 +39,7 @@ SUSPECT_AFTER_S = 3.0
 # How late a timer may be before the decider is taken to have stood still itself. The last report of a healthy worker is up to a second
 # older than such a pause, and must not look like 3 s of silence when the pause ends.
 STOOD_STILL_S = 1.5
+_LIVE, _DEAD = Liveness.LIVE, Liveness.DEAD  # to look them up by their class takes a part of the time of a report
 
 
 ViewListener = Callable[[WorkerEntry | None, WorkerEntry | None], None]
@@ -86,12 +87,12 @@ class ClusterView:
         before = self._entries.get(state.node_id)
         if before is None:
             self._make_room()
-        elif not is_newer(state, before) or (before.is_streamed and not is_streamed and before.liveness is Liveness.LIVE):
+        elif not is_newer(state, before) or (before.is_streamed and not is_streamed and before.liveness is _LIVE):
             return Applied(is_accepted=False, is_new_epoch=False, became_live=False, entry=before)
         is_new_epoch = before is None or is_later_life(before.state, state)
         entry = WorkerEntry(
             state=state,
-            liveness=Liveness.LIVE,
+            liveness=_LIVE,
             received_at=now,
             is_streamed=is_streamed,
             stream=stream,
@@ -100,14 +101,14 @@ class ClusterView:
         )
         self._models.residents_changed(before.state.models if before else {}, state.models)
         self._replace(before, entry)
-        became_live = before is None or before.liveness is not Liveness.LIVE
+        became_live = before is None or before.liveness is not _LIVE
         return Applied(is_accepted=True, is_new_epoch=is_new_epoch, became_live=became_live, entry=entry)
 
     def stream_lost(self, node_id: str, epoch: int, now: float, *, stream: int = 0) -> bool:
         """A worker's stream broke: suspect it at once. False if it is not live, or has reported since in a newer epoch or stream."""
         self._now = max(self._now, now)
         entry = self._entries.get(node_id)
-        if entry is None or entry.liveness is not Liveness.LIVE or not entry.is_streamed:
+        if entry is None or entry.liveness is not _LIVE or not entry.is_streamed:
             return False
         if entry.state.epoch != epoch or entry.stream > stream > 0:
             return False
@@ -154,7 +155,7 @@ class ClusterView:
         self._advanced_at = now
         changes = [self._change(entry, Liveness.DEAD, now) for entry in self._silent_for(self._dead_after_s, now)]
         quiet = self._silent_for(self._suspect_after_s, now)
-        changes += [self._change(entry, Liveness.SUSPECT, now) for entry in quiet if entry.liveness is Liveness.LIVE]
+        changes += [self._change(entry, Liveness.SUSPECT, now) for entry in quiet if entry.liveness is _LIVE]
         for entry in self._silent(self._dead, now - self._forget_after_s):
             self._forget(entry)
             changes.append(LivenessChange(entry.node_id, Liveness.DEAD, None, entry.age_s(now)))
@@ -204,7 +205,7 @@ class ClusterView:
 
     def totals(self) -> ClusterTotals:
         """One pass over the workers."""
-        live = [entry.state for entry in self._entries.values() if entry.liveness is Liveness.LIVE]
+        live = [entry.state for entry in self._entries.values() if entry.liveness is _LIVE]
         return ClusterTotals(
             active_workers=sum(not state.is_draining for state in live),
             average_gpu_utilization=sum(state.gpu_utilization for state in live) / len(live) if live else 0.0,
@@ -216,7 +217,7 @@ class ClusterView:
         found: dict[str, Residency] = {}
         for node_id in sorted(self._entries):
             entry = self._entries[node_id]
-            if entry.liveness is Liveness.LIVE:
+            if entry.liveness is _LIVE:
                 for status in entry.state.models.values():
                     where = found.setdefault(status.name, Residency())
                     (where.ready_on if status.is_ready else where.loading_on).append(node_id)
@@ -224,7 +225,7 @@ class ClusterView:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {liveness.value}" for liveness, count in self._counts.items())
-        oldest = max((entry.age_s(self._now) for entry in self._entries.values() if entry.liveness is Liveness.LIVE), default=0.0)
+        oldest = max((entry.age_s(self._now) for entry in self._entries.values() if entry.liveness is _LIVE), default=0.0)
         return f"<ClusterView v={self.version}, {counts}, {len(self.catalogue())} models, oldest live {oldest:.1f} s>"
 
     # --- how it changes ---------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class ClusterView:
             listener(before, after)
 
     def _order(self, entry: WorkerEntry) -> OrderedDict[str, None]:
-        return self._dead if entry.liveness is Liveness.DEAD else self._alive
+        return self._dead if entry.liveness is _DEAD else self._alive
 
     def _silent_for(self, bound_s: float, now: float) -> list[WorkerEntry]:
         """Those that are not dead and were silent for longer than that, as far as this decider was there to hear them."""

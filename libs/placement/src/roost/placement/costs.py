@@ -40,16 +40,23 @@ NO_ROOM_NEEDED = Room(0.0, 0.0)
 
 
 class Costs:
-    """Mutable, one owner (the placer), which sets `now` before each decision."""
+    """Mutable, one owner (the placer), which sets `now` before each decision, and empties `looked_at` where that is kept."""
 
     def __init__(self, fleet: Fleet, estimates: Estimates) -> None:
         self.estimates = estimates
         self.demand = estimates.demand
         self.now = 0.0
+        self.looked_at: list[tuple[Candidate, Cost]] | None = None  # every answer of `of` since it was emptied
         self._fleet = fleet
 
     def of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None = None) -> Cost:
         """What the request would cost there, if it went there now."""
+        cost = self._of(candidate, request, estimate)
+        if self.looked_at is not None:
+            self.looked_at.append((candidate, cost))
+        return cost
+
+    def _of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None) -> Cost:
         estimate = estimate or self.estimates.of(candidate, request, self.now)
         first_token_s = FIRST_TOKEN_SHARE * self.estimates.own_service_s(candidate, request.model)
         if estimate.load_s is None:

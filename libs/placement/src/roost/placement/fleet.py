@@ -19,6 +19,8 @@ from roost.cluster.worker_state import Liveness, Phase
 from roost.placement.candidate import Candidate, Group, GroupKey
 from roost.placement.reservations import Tally
 
+_READY = Phase.READY  # an enum's member is looked up in Python each time it is named: too slow for each model of each report
+
 
 class FleetFollower(Protocol):
     """A policy's index of the fleet."""
@@ -178,7 +180,7 @@ class Fleet:
     def _set_ready(self, candidate: Candidate, *, is_new: bool) -> None:
         """`is_new`: nobody saw when its models became ready."""
         models = candidate.state.models
-        ready = {name for name, status in models.items() if status.phase is Phase.READY}
+        ready = {name for name, status in models.items() if status.phase is _READY}
         before = candidate.ready
         if len(ready) != len(models) or candidate.loading:
             self._set_loading(candidate, models.keys() - ready)

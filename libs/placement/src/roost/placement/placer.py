@@ -21,6 +21,7 @@ from roost.placement.estimates import Estimates
 from roost.placement.fleet import Fleet
 from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
 from roost.placement.reasons import reason
+from roost.placement.records import Considered, DecisionRecords, considered_by
 from roost.placement.refusals import refusal
 from roost.placement.registry import MakePolicy, policy_factory
 from roost.placement.request import PlacementRequest
@@ -37,9 +38,9 @@ _COLD_START = Action.COLD_START
 class Placer:
     """Mutable, one owner. `decider` begins every decision id, so it must be unique among deciders and their lives.
 
-    `is_view_shared`: other deciders place by views like this one, each as stale in its own way, and must not all choose alike.
-    `make_policy` makes one that has no name in the registry; `policy` is then what decisions call it. Raises InvalidField if there is no
-    such policy.
+    `is_view_shared`: other deciders place by views like this one, each as stale in its own way, and must not all choose alike. `records`:
+    where decisions are kept, to be explained. `make_policy` makes one that has no name in the registry; `policy` is then what decisions
+    call it. Raises InvalidField if there is no such policy.
     """
 
     def __init__(  # noqa: PLR0913  # a decider has that many sides
@@ -51,6 +52,7 @@ class Placer:
         decider: str,
         reservation_bound_s: float = 5.0,
         is_view_shared: bool = False,
+        records: DecisionRecords | None = None,
         make_policy: MakePolicy | None = None,
     ) -> None:
         make_policy = make_policy or policy_factory(policy)
@@ -64,6 +66,9 @@ class Placer:
         chosen = make_policy(self._fleet, rng, self._costs)
         self._policy: Policy = TwoChoices(chosen, rng) if is_view_shared else chosen
         self.policy = policy
+        self.records = records
+        if records is not None:
+            self._costs.looked_at = []
         self.statistics = PlacementStatistics()
         view.subscribe(self._entry_changed)
 
@@ -92,6 +97,8 @@ class Placer:
     def asked(self, request: PlacementRequest, now: float) -> None:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
         self.advance(now)
+        if self._costs.looked_at:
+            self._costs.looked_at.clear()
         self._view.check_known(request.model)
         self._estimates.demand.arrived(request.model, now)
 
@@ -101,6 +108,8 @@ class Placer:
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
         self.advance(now)
+        if self._costs.looked_at:
+            self._costs.looked_at.clear()
         if not isinstance(self._policy, PatientPolicy):
             return self._place(request, self._policy.choose(request), now)
         chosen = self._policy.choose_or_wait(request, waiting)
@@ -139,8 +148,10 @@ class Placer:
         if 0 < request.deadline_s < estimate.wait_s:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action = _SERVE if estimate.load_s is None else _COLD_START
+        records = self.records
+        considered = () if records is None else self._considered(chosen, request.model)
         decision_id = self._reserve(request, chosen, action, now)
-        return Decision(  # its fields in their order: to name them takes as long as to make it
+        decision = Decision(  # its fields in their order: to name them takes as long as to make it
             decision_id,
             request.request_id,
             chosen.node_id,
@@ -151,10 +162,21 @@ class Placer:
             chosen.entry.age_s(now),
             self.policy,
         )
+        if records is not None:
+            records.decided(request, decision, considered, now)
+        return decision
+
+    def _considered(self, chosen: Candidate, model: str) -> tuple[Considered, ...]:
+        """As they are before the decision makes a reservation."""
+        looked_at = self._costs.looked_at or ()
+        return considered_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
         self.advance(now)
+        if self.records is not None:
+            outcomes = tuple(outcomes)
+            self.records.settled(outcomes, now)
         is_lighter = False
         for outcome in outcomes:
             self.statistics.settled(outcome)

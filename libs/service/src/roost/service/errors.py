@@ -56,6 +56,12 @@ STATUS: Final[Mapping[type[RoostError], Row]] = {
     errors.UnknownWorker: Row(
         _CODE.NOT_FOUND, _CALLER, "No such worker is known; the nearest names are given.", {"name": str, "nearest": _names}
     ),
+    errors.UnknownRequest: Row(
+        _CODE.NOT_FOUND,
+        _CALLER,
+        "No decision on that request is remembered by this decider (any more).",
+        {"request_id": str, "remembered": int},
+    ),
     errors.ModelTooLarge: Row(
         _CODE.FAILED_PRECONDITION,
         _OPERATOR,

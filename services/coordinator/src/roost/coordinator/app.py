@@ -22,6 +22,7 @@ from roost.coordinator.servicers.coordinator import CoordinatorServicer
 from roost.coordinator.settings import CoordinatorSettings
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.placer import Placer
+from roost.placement.records import DecisionRecords
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
@@ -80,7 +81,8 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
         catalogue=read_catalogue(settings.models, "ROOST_COORDINATOR_MODELS").catalogue_models(),
     )
     rng = random.Random()  # noqa: S311  # spreads load; guards nothing
-    central = Central(view, Placer(view, settings.policy, rng=rng, decider=f"c{epoch:x}"))
+    records = DecisionRecords(settings.remember) if settings.remember else None
+    central = Central(view, Placer(view, settings.policy, rng=rng, decider=f"c{epoch:x}", records=records))
     streams = WorkerStreams(f"c{epoch:x}")
     plane = CentralPlane(central, streams, clock=time.monotonic, metrics=metrics, log=log)
     connections = Connections(plane, streams, welcome=Welcome(epoch, settings.dead_after_s), stop=stop)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import policy_factory, policy_names
 from roost.service.settings import ServiceSettings
 
@@ -36,6 +37,12 @@ class CoordinatorSettings(ServiceSettings):
         description="seconds of silence after which a worker is listed dead; by default, ten missed reports",
     )
     max_workers: int = Field(default=20_000, ge=1, le=1_000_000, description="workers that are known at once; further ones are refused")
+    remember: int = Field(
+        default=DEFAULT_CAPACITY,
+        ge=0,
+        le=100_000,
+        description="decisions kept for roost explain, the last ones; each keeps what was known of up to eight workers; 0 for none",
+    )
     command_timeout_s: float = Field(
         default=300.0,
         gt=0,

@@ -34,6 +34,7 @@ from roost.gossip.servicers.gossip import GossipServicer
 from roost.gossip.settings import GossipSettings
 from roost.gossip.sockets import Sockets, advertised, bound, split
 from roost.placement.placer import Placer
+from roost.placement.records import DecisionRecords
 from roost.service.addresses import join
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
@@ -116,7 +117,13 @@ def _core(settings: GossipSettings, sockets: Sockets, registry: CollectorRegistr
     node = Node(config, rng, codec=BytesCodec(settings.cluster, keyring=ring), now=time.monotonic())
     view = ClusterView(dead_after_s=NEVER_S, catalogue=known)
     placer = Placer(
-        view, settings.policy, rng=rng, decider=f"g{config.epoch:x}", reservation_bound_s=RESERVATION_BOUND_S, is_view_shared=True
+        view,
+        settings.policy,
+        rng=rng,
+        decider=f"g{config.epoch:x}",
+        reservation_bound_s=RESERVATION_BOUND_S,
+        is_view_shared=True,
+        records=DecisionRecords(settings.remember) if settings.remember else None,
     )
     counters = Counters()
     local = LocalView(view, placer, node, counters, wall_offset_s=time.time() - time.monotonic())

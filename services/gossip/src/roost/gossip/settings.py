@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.gossip.protocol.config import LAN, SERVING, Address, SwimParameters
 from roost.gossip.sockets import split
+from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import policy_factory, policy_names
 from roost.service.settings import ServiceSettings
 
@@ -60,6 +61,13 @@ class GossipSettings(ServiceSettings):
         le=3600,
         json_schema_extra={"flag": "--dead-after"},
         description="seconds after which a worker that left its sidecar, or fell silent, is listed dead; it gets no new work before that",
+    )
+
+    remember: int = Field(
+        DEFAULT_CAPACITY,
+        ge=0,
+        le=100_000,
+        description="decisions kept for roost explain, the last ones; each keeps what was known of up to eight workers; 0 for none",
     )
 
     @field_validator("node_id")

@@ -26,6 +26,9 @@ from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stag
 from roost.worker.victims import LeastRecentlyUsed, VictimOrder
 
 MAX_WAITING_LOADS = 256  # distinct models that wait for memory; with more, the worker is the wrong one to ask
+# Members of enums that every request compares with: to name them by their class is slow.
+_HIT, _JOIN, _COLD_START = CacheResult.HIT, CacheResult.JOIN, CacheResult.COLD_START
+_WAITING = Stage.WAITING
 PINNED_RETRY_S = 5.0  # pins go when an operator lets them; asking more often does not help
 
 
@@ -79,9 +82,9 @@ class ModelCache:
         """What a request for `name` would find now."""
         resident = self._resident.get(name)
         if resident is not None and resident.takes_new_requests:
-            return CacheResult.HIT
+            return _HIT
         is_coming = name in self._waiting or (resident is not None and resident.stage is Stage.LOADING)
-        return CacheResult.JOIN if is_coming else CacheResult.COLD_START
+        return _JOIN if is_coming else _COLD_START
 
     # --- holders --------------------------------------------------------------------------------
 
@@ -89,14 +92,14 @@ class ModelCache:
         """A lease on the model, which is loaded if nobody has asked for it yet. Raises ModelTooLarge, NoCapacity."""
         result = self.find(name)
         self._order.used(name, now)
-        if result is CacheResult.COLD_START:
+        if result is _COLD_START:
             self._check_room(name, size_bytes)
             self._waiting[name] = Residency(key=next(self._keys), name=name, size_bytes=size_bytes)
         residency = self._waiting.get(name) or self._resident[name]
         lease = Lease(residency)
         residency.leases.add(lease)
         residency.last_use = next(self._uses)
-        return Acquired(lease, result, self._plan(now) if result is CacheResult.COLD_START else ())
+        return Acquired(lease, result, self._plan(now) if result is _COLD_START else ())
 
     def start(self, lease: Lease) -> None:
         """The holder has a slot and runs on the model now; its residency `can_run`."""
@@ -110,7 +113,7 @@ class ModelCache:
             return ()
         self._detach(lease)
         residency.last_use = next(self._uses)
-        if residency.stage is Stage.WAITING and not residency.is_in_use:
+        if residency.stage is _WAITING and not residency.is_in_use:
             del self._waiting[residency.name]
             residency.stage = Stage.GONE
         return self._plan(now)

@@ -15,6 +15,11 @@ from roost.worker.residency import Residency, Stage
 from roost.worker.slots import Slots
 from roost.worker.timings import LearnedTimes
 
+MAX_STATUSES = 1_024  # models whose last status is kept: more than fit most memories
+# Members of enums that every report names: to look them up by their class is slow.
+_READY, _READY_STAGE, _LOADING = Phase.READY, Stage.READY, Stage.LOADING
+_HIT, _COLD_START, _JOIN = CacheResult.HIT, CacheResult.COLD_START, CacheResult.JOIN
+
 SOONEST_READY_S = 0.05  # said of a load that takes longer than expected, or no time: it is not ready, so it is not 0
 
 
@@ -59,7 +64,10 @@ class Work(Protocol):
 
 
 class Reporter:
-    """State: this life's epoch, the number of the last report, and the address by which clients reach this worker."""
+    """State: this life's epoch, the number of the last report, the address by which clients reach this worker, and what it said last.
+
+    What has not changed is said by the same values again, which are made and compared sooner.
+    """
 
     def __init__(self, runtime: Work, gpu: GpuMeter, *, epoch: int, clocks: Clocks) -> None:
         self.address = ""
@@ -68,6 +76,9 @@ class Reporter:
         self._epoch = epoch
         self._clocks = clocks
         self._sequence = 0
+        self._statuses: dict[str, tuple[tuple[object, ...], ModelStatus]] = {}
+        self._counted: tuple[int, int, int, int, int] | None = None
+        self._counts = CacheCounters()
 
     def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]) -> WorkerState:
         """The state now, as the next report of this epoch."""
@@ -106,8 +117,8 @@ class Reporter:
         waiting_s = 0.0
         for residency in cache.resident:
             if residency.takes_new_requests:
-                yield self._status(residency, Phase.READY, 0.0)
-            elif residency.stage is Stage.LOADING:
+                yield self._status(residency, _READY, 0.0)
+            elif residency.stage is _LOADING:
                 remaining_s = max(SOONEST_READY_S, residency.load_started_at + self._expected_load_s(residency) - now)
                 waiting_s = max(waiting_s, remaining_s)
                 yield self._status(residency, Phase.LOADING, remaining_s)
@@ -117,30 +128,29 @@ class Reporter:
             yield self._status(residency, Phase.LOADING, waiting_s)
 
     def _status(self, residency: Residency, phase: Phase, ready_in_s: float) -> ModelStatus:
-        return ModelStatus(
-            name=residency.name,
-            phase=phase,
-            size_bytes=residency.size_bytes if residency.has_memory else 0,
-            in_flight=self._runtime.slots.running(residency.name),
-            queued=self._runtime.slots.queued(residency.name),
-            ready_in_s=ready_in_s,
-            is_pinned=residency.is_pinned,
-            max_parallel=self._max_parallel(residency),
-        )
+        name, slots = residency.name, self._runtime.slots
+        size_bytes = residency.size_bytes if residency.has_memory else 0
+        in_flight, queued, max_parallel = slots.running(name), slots.queued(name), self._max_parallel(residency)
+        facts = (phase, size_bytes, in_flight, queued, ready_in_s, residency.is_pinned, max_parallel)
+        said = self._statuses.get(name)
+        if said is not None and said[0] == facts:
+            return said[1]
+        status = ModelStatus(name, phase, size_bytes, in_flight, queued, ready_in_s, residency.is_pinned, max_parallel)
+        if len(self._statuses) > MAX_STATUSES:
+            self._statuses.clear()
+        self._statuses[name] = (facts, status)
+        return status
 
     def _expected_load_s(self, residency: Residency) -> float:
         return self._runtime.expected_load_s(residency.name)
 
     def _max_parallel(self, residency: Residency) -> int:
         """The engine's word once it is loaded, the catalogue's before."""
-        return residency.max_parallel if residency.stage is Stage.READY else self._runtime.catalogue.get(residency.name).max_parallel
+        return residency.max_parallel if residency.stage is _READY_STAGE else self._runtime.catalogue.get(residency.name).max_parallel
 
     def _counters(self) -> CacheCounters:
         lookups, host = self._runtime.outcomes.lookups, self._runtime.host
-        return CacheCounters(
-            hits=lookups[CacheResult.HIT],
-            cold_starts=lookups[CacheResult.COLD_START],
-            joins=lookups[CacheResult.JOIN],
-            loads=host.loads,
-            evictions=host.evictions,
-        )
+        counted = (lookups.get(_HIT, 0), lookups.get(_COLD_START, 0), lookups.get(_JOIN, 0), host.loads, host.evictions)
+        if counted != self._counted:
+            self._counted, self._counts = counted, CacheCounters(*counted)
+        return self._counts

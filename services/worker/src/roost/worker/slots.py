@@ -55,10 +55,10 @@ class Slots:
         return self._queue.depth_by_priority()
 
     def queued(self, model: str) -> int:
-        return self._queued[model]
+        return self._queued.get(model, 0)
 
     def running(self, model: str) -> int:
-        return self._running[model]
+        return self._running.get(model, 0)
 
     def position(self, priority: int, now: float) -> int:
         """Waiting jobs that would be served before a new one of `priority`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
 
 from roost.cluster.worker_state import ModelTiming
 
@@ -26,12 +25,12 @@ class LearnedTimes:
     def served(self, name: str, service_time_s: float) -> None:
         """A completed request of `name` held a slot for so long."""
         known = self._timings.get(name, ModelTiming())
-        self._keep(name, replace(known, service_time_s=_smooth(known.service_time_s, service_time_s)))
+        self._keep(name, ModelTiming(_smooth(known.service_time_s, service_time_s), known.load_time_s))
 
     def loaded(self, name: str, load_time_s: float) -> None:
         """A load of `name` took so long."""
         known = self._timings.get(name, ModelTiming())
-        self._keep(name, replace(known, load_time_s=_smooth(known.load_time_s, load_time_s)))
+        self._keep(name, ModelTiming(known.service_time_s, _smooth(known.load_time_s, load_time_s)))
 
     def expected_load_s(self, name: str, unmeasured_s: float) -> float:
         """Measured, else `unmeasured_s`."""

@@ -1,4 +1,4 @@
-"""The verbs that become a service: coordinator, worker, gossip, prepare, simulate. They hand everything on, --help included."""
+"""The verbs that become a service: coordinator, worker, gossip, prepare, simulate, experiment. They hand everything on, --help included."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(gossip)
     app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(prepare)
     app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(simulate)
+    app.command(context_settings=PASS_ALL, add_help_option=False, rich_help_panel=SERVE)(experiment)
 
 
 def coordinator(context: typer.Context) -> None:
@@ -48,6 +49,11 @@ def prepare(context: typer.Context) -> None:
 def simulate(context: typer.Context) -> None:
     """Run a whole cluster in virtual time, from a seed. Its own options: roost simulate --help."""
     become("roost.sim", context.args)
+
+
+def experiment(context: typer.Context) -> None:
+    """Compare the planes, simulated or on real processes, and write a report. Its own options: roost experiment --help."""
+    become("roost.sim.experiments", context.args)
 
 
 def is_installed(package: str) -> bool:

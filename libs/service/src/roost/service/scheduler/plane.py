@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from roost.cluster.errors import RoostError, ServerStopping
+from roost.cluster.errors import RoostError, ServerStopping, UnknownRequest
 from roost.cluster.view import ClusterView
 from roost.placement.decision import Decision
 from roost.placement.dispatcher import Dispatcher
 from roost.placement.placer import Placer
+from roost.placement.records import DecisionRecord
 from roost.placement.request import PlacementRequest
 from roost.service.scheduler.metrics import DecisionMetrics
 from roost.service.scheduler.waiting import WaitingRoom
@@ -87,7 +88,7 @@ class SchedulingPlane:
         try:
             decision = self._dispatcher.place(request, started)
         except RoostError as refusal:
-            self._decisions.refused(refusal)
+            self._refused(request, refusal)
             raise
         if decision is not None:
             self._decided(decision, started)
@@ -104,8 +105,22 @@ class SchedulingPlane:
         try:
             return await self._waiting.answer(self._waiting.enter(request, self._clock()))
         except RoostError as refusal:
-            self._decisions.refused(refusal)
+            self._refused(request, refusal)
             raise
+
+    def _refused(self, request: PlacementRequest, refusal: RoostError) -> None:
+        self._decisions.refused(refusal)
+        records = self.placer.records
+        if records is not None:
+            records.refused(request, refusal, self._clock())
+
+    def explain(self, request_id: str) -> tuple[DecisionRecord, ...]:
+        """Every decision on that request that is remembered, in order. Raises UnknownRequest."""
+        records = self.placer.records
+        found = () if records is None else records.of(request_id)
+        if not found:
+            raise UnknownRequest(request_id, 0 if records is None else records.capacity)
+        return found
 
     async def place(self, request: PlacementRequest) -> Decision:
         """`place_now`, else `place_later`."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterable, Awaitable
 
 from grpc import aio
 
 from roost.service.codec import cluster_state_to_wire, decision_to_wire, request_from_wire
 from roost.service.scheduler.codec import answered_to_wire, asked_from_wire, watch_interval
+from roost.service.scheduler.explaining import explained_from_wire, record_to_wire
 from roost.service.scheduler.plane import SchedulingPlane
 from roost.service.scheduler.scheduling import Answered, Scheduling
 from roost.service.streams import StopSignal, Write, open_writer, stream_tasks
@@ -18,6 +20,7 @@ from roost.v1 import scheduler_pb2, scheduler_pb2_grpc
 UnaryContext = aio.ServicerContext[scheduler_pb2.ScheduleRequest, scheduler_pb2.ScheduleResponse]
 StreamContext = aio.ServicerContext[scheduler_pb2.ScheduleStreamRequest, scheduler_pb2.ScheduleStreamResponse]
 StateContext = aio.ServicerContext[scheduler_pb2.GetClusterStateRequest, scheduler_pb2.GetClusterStateResponse]
+ExplainContext = aio.ServicerContext[scheduler_pb2.ExplainDecisionRequest, scheduler_pb2.ExplainDecisionResponse]
 WatchContext = aio.ServicerContext[scheduler_pb2.WatchClusterStateRequest, scheduler_pb2.WatchClusterStateResponse]
 
 
@@ -66,6 +69,15 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
             await write(scheduler_pb2.WatchClusterStateResponse(state=self._state()))
             await asyncio.sleep(interval_s)
             await self._plane.changed_since(mark)
+
+    async def ExplainDecision(
+        self, request: scheduler_pb2.ExplainDecisionRequest, context: ExplainContext
+    ) -> scheduler_pb2.ExplainDecisionResponse:
+        records = self._plane.explain(explained_from_wire(request))
+        wall_offset_s = time.time() - self._plane.now
+        return scheduler_pb2.ExplainDecisionResponse(
+            records=[record_to_wire(record, self._kind, wall_offset_s=wall_offset_s) for record in records]
+        )
 
     def _state(self) -> scheduler_pb2.GetClusterStateResponse:
         plane = self._plane
