@@ -1,7 +1,8 @@
 """What each policy makes of the same load: `python bench/bench_policies.py [--json] [--only WORKLOAD] [--policies a,b]`.
 
 Simulated time, the product's own deciders, caches, slots and reports. Every request may wait in the decider; only `expected-wait` ever lets
-it. Hits are the decider's count: a request that waited there for a load is none. Jain's index is of the models' mean times to first token.
+it. Numbers are means over seeds, but for the worst wait. Hits are the decider's count: a request that waited there for a load is none.
+Jain's index is of the models' mean times to first token.
 
 - `8 on 8`, `12 on 8`: 32 clients in a closed loop ask by Zipf's law (0.9) for 8 or 12 models; 4 workers with 2 slots and room for 2 models
   each; loads take 0.5 s, answers 20 ms.
@@ -71,15 +72,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`build(policy)` is a run of it that has not begun; `duration_s` None: until the trace ends."""
+    """`build(policy, seed)` is a run of it that has not begun; `duration_s` None: until the trace ends."""
 
     name: str
-    build: Callable[[str], Simulation]
+    build: Callable[[str, int], Simulation]
     duration_s: float | None = None
 
 
 def peer(models: int) -> Workload:
-    def build(policy: str) -> Simulation:
+    def build(policy: str, seed: int) -> Simulation:
         return Simulation(
             workers=4,
             slots=2,
@@ -91,6 +92,7 @@ def peer(models: int) -> Workload:
             warm=False,
             popularity=zipf(models, 0.9),
             policy=policy,
+            seed=seed,
             reports=Reports(),
             delays=DELAYS,
             may_queue=True,
@@ -114,7 +116,7 @@ def arena_asks() -> list[Ask]:
 
 
 def arena(workers: int, memory_gb: int) -> Workload:
-    def build(policy: str) -> Simulation:
+    def build(policy: str, seed: int) -> Simulation:
         return Simulation(
             workers=workers,
             slots=8,
@@ -123,6 +125,7 @@ def arena(workers: int, memory_gb: int) -> Workload:
             memory_bytes=int(memory_gb * 1e9),
             warm=False,
             policy=policy,
+            seed=seed,
             reports=Reports(),
             delays=DELAYS,
             may_queue=True,
@@ -135,15 +138,15 @@ def crowd() -> Workload:
     base_per_s = 20.0
     extra_per_s = 19.0 * base_per_s * CROWD_RATES[CROWD_MODEL] / sum(CROWD_RATES)
 
-    def build(policy: str) -> Simulation:
-        return _twelve(policy, flash_crowd(base_per_s, extra_per_s, at_s=60.0, for_s=60.0, model=CROWD_MODEL))
+    def build(policy: str, seed: int) -> Simulation:
+        return _twelve(policy, seed, flash_crowd(base_per_s, extra_per_s, at_s=60.0, for_s=60.0, model=CROWD_MODEL))
 
     return Workload("crowd", build, 180.0)
 
 
 def uneven() -> Workload:
-    def build(policy: str) -> Simulation:
-        simulation = _twelve(policy, poisson(40.0))
+    def build(policy: str, seed: int) -> Simulation:
+        simulation = _twelve(policy, seed, poisson(40.0))
         fast = simulation.machines[0]
         fast._work = TwiceAsFast(fast._work)  # noqa: SLF001  # the one thing in which this worker differs
         return simulation
@@ -151,7 +154,7 @@ def uneven() -> Workload:
     return Workload("uneven", build, 120.0)
 
 
-def _twelve(policy: str, arrivals: object) -> Simulation:
+def _twelve(policy: str, seed: int, arrivals: object) -> Simulation:
     return Simulation(
         workers=8,
         slots=4,
@@ -163,6 +166,7 @@ def _twelve(policy: str, arrivals: object) -> Simulation:
         warm=False,
         popularity=zipf(12, 0.9),
         policy=policy,
+        seed=seed,
         reports=Reports(),
         delays=DELAYS,
         may_queue=True,
@@ -197,8 +201,8 @@ def workloads() -> list[Workload]:
     return [peer(8), peer(12), *(arena(workers, memory_gb) for workers, memory_gb in budgets), crowd(), uneven()]
 
 
-def measure(workload: Workload, policy: str) -> Result:
-    simulation = workload.build(policy)
+def measure(workload: Workload, policy: str, seed: int) -> Result:
+    simulation = workload.build(policy, seed)
     run = simulation.run(duration_s=workload.duration_s)
     assert isinstance(simulation.plane, CentralPlane)
     ledger, waits_s = run.ledger, sorted(run.ttfts)
@@ -219,6 +223,28 @@ def measure(workload: Workload, policy: str) -> Result:
         fairness=sum(means) ** 2 / (len(means) * sum(mean * mean for mean in means)),
         models_served=len(by_model),
         failed=len(ledger) - len(waits_s),
+    )
+
+
+def mean_of(runs: list[Result]) -> Result:
+    """Means over seeds; the worst of all, and the fewest models served."""
+    first = runs[0]
+
+    def mean(name: str) -> float:
+        return fmean(float(getattr(run, name)) for run in runs)
+
+    return replace(
+        first,
+        hit_rate=mean("hit_rate"),
+        requests_per_s=mean("requests_per_s"),
+        p50_s=mean("p50_s"),
+        p95_s=mean("p95_s"),
+        p99_s=mean("p99_s"),
+        worst_s=max(run.worst_s for run in runs),
+        loads=round(mean("loads")),
+        fairness=mean("fairness"),
+        models_served=min(run.models_served for run in runs),
+        failed=sum(run.failed for run in runs),
     )
 
 
@@ -270,6 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The policies on the same simulated loads.")
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the tables")
     parser.add_argument("--only", default="", help="workloads whose names begin with this")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each, whose means are shown")
     parser.add_argument("--policies", default=",".join(policy_names()), help="names, with commas")
     asked = parser.parse_args()
     results: dict[tuple[str, str], Result] = {}
@@ -278,7 +305,7 @@ def main() -> None:
         if not workload.name.startswith(asked.only):
             continue
         started = perf_counter()
-        lines = [measure(workload, policy) for policy in asked.policies.split(",")]
+        lines = [mean_of([measure(workload, policy, seed) for seed in range(1, asked.seeds + 1)]) for policy in asked.policies.split(",")]
         results |= {(workload.name, line.policy): line for line in lines}
         if asked.json:
             for line in lines:
