@@ -22,7 +22,7 @@ from roost.client.generation import Deadline, GenerationRun
 from roost.client.requests import MAX_INT32, GenerateOptions, generate_request
 from roost.client.results import ClusterState, Decision, Event, Generation, ModelSnapshot, WorkerOutcome
 from roost.client.targets import DEFAULT_TARGET, TargetOrder, parse_targets
-from roost.cluster.errors import InvalidField, UnknownRequest
+from roost.cluster.errors import InvalidField, NoWorkers, UnknownRequest
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.service.channels import open_channel
@@ -120,15 +120,22 @@ class RoostClient:
         bound_s = options.get("timeout_s") or self._long_timeout_s
         deadline = Deadline(asyncio.get_running_loop().time() + bound_s, bound_s)
 
+        may_wait = options.get("allow_queueing", True)
+
         async def schedule(excluded: frozenset[str]) -> Decision:
-            return await self.schedule(
-                model,
-                priority=request.priority,
-                request_id=request.request_id,
-                excluded=excluded,
-                max_tokens=request.max_tokens,
-                allow_queueing=options.get("allow_queueing", True) and not excluded,  # nobody waits for a worker that refused
-            )
+            nonlocal may_wait
+            try:
+                return await self.schedule(
+                    model,
+                    priority=request.priority,
+                    request_id=request.request_id,
+                    excluded=excluded,
+                    max_tokens=request.max_tokens,
+                    allow_queueing=may_wait and not excluded,  # nobody waits for a worker that refused
+                )
+            except NoWorkers:
+                may_wait = False  # nor twice for a worker that did not come
+                raise
 
         async with aclosing(GenerationRun(schedule, self._worker_channels, attempts, deadline).events(request)) as events:
             async for event in events:
