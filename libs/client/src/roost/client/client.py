@@ -134,7 +134,7 @@ class RoostClient:
                     allow_queueing=may_wait and not excluded,  # nobody waits for a worker that refused
                 )
             except NoWorkers:
-                may_wait = False  # nor twice for a worker that did not come
+                may_wait = may_wait and bool(excluded)  # nor twice for a worker that did not come
                 raise
 
         async with aclosing(GenerationRun(schedule, self._worker_channels, attempts, deadline).events(request)) as events:
