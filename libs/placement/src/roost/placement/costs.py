@@ -40,40 +40,34 @@ NO_ROOM_NEEDED = Room(0.0, 0.0)
 
 
 class Costs:
-    """Mutable, one owner (the placer), which sets `now` before each decision, and empties `looked_at` where that is kept."""
+    """Mutable, one owner (the placer), which sets `now` and empties `looked_at` before each decision."""
 
     def __init__(self, fleet: Fleet, estimates: Estimates) -> None:
         self.estimates = estimates
         self.demand = estimates.demand
         self.now = 0.0
-        self.looked_at: list[tuple[Candidate, Cost]] | None = None  # every answer of `of` since it was emptied
+        self.looked_at: dict[Candidate, tuple[Cost, Estimate]] = {}  # every answer of `of` since it was emptied
         self._fleet = fleet
 
-    def of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None = None) -> Cost:
+    def of(self, candidate: Candidate, request: PlacementRequest) -> Cost:
         """What the request would cost there, if it went there now."""
-        cost = self._of(candidate, request, estimate)
-        if self.looked_at is not None:
-            self.looked_at.append((candidate, cost))
+        estimates, model = self.estimates, request.model
+        estimate = estimates.of(candidate, request, self.now)
+        first_token_s = FIRST_TOKEN_SHARE * estimates.own_service_s(candidate, model)
+        if estimate.load_s is None:
+            cost = Cost(estimate.wait_s, 0.0, 0.0, 0.0, first_token_s)
+        else:
+            cost = self._with_load(candidate, model, estimate, estimate.load_s, first_token_s)
+        self.looked_at[candidate] = (cost, estimate)
         return cost
 
-    def _of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None) -> Cost:
-        estimate = estimate or self.estimates.of(candidate, request, self.now)
-        first_token_s = FIRST_TOKEN_SHARE * self.estimates.own_service_s(candidate, request.model)
-        if estimate.load_s is None:
-            return Cost(estimate.wait_s, first_token_s=first_token_s)
-        queue_s = max(0.0, estimate.wait_s - estimate.load_s)
-        if estimate.is_loading or candidate.reserved.by_model.get(request.model):
-            return Cost(queue_s, estimate.load_s, first_token_s=first_token_s)
-        room = self.room(candidate, request.model)
+    def _with_load(self, candidate: Candidate, model: str, estimate: Estimate, load_s: float, first_token_s: float) -> Cost:
+        queue_s = max(0.0, estimate.wait_s - load_s)
+        if estimate.is_loading or candidate.reserved.by_model.get(model):
+            return Cost(queue_s, load_s, first_token_s=first_token_s)
+        room = self.room(candidate, model)
         memory_s = max(estimate.memory_s, room.memory_s)
-        return Cost(
-            queue_s,
-            estimate.load_s - estimate.memory_s,
-            memory_s,
-            room.eviction_s,
-            first_token_s,
-            self.crowding_s(candidate, request.model),
-        )
+        return Cost(queue_s, load_s - estimate.memory_s, memory_s, room.eviction_s, first_token_s, self.crowding_s(candidate, model))
 
     def has_room(self, candidate: Candidate, model: str) -> bool:
         """Whether the model fits beside all that is there."""

@@ -67,8 +67,6 @@ class Placer:
         self._policy: Policy = TwoChoices(chosen, rng) if is_view_shared else chosen
         self.policy = policy
         self.records = records
-        if records is not None:
-            self._costs.looked_at = []
         self.statistics = PlacementStatistics()
         view.subscribe(self._entry_changed)
 
@@ -97,8 +95,7 @@ class Placer:
     def asked(self, request: PlacementRequest, now: float) -> None:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
         self.advance(now)
-        if self._costs.looked_at:
-            self._costs.looked_at.clear()
+        self._costs.looked_at.clear()
         self._view.check_known(request.model)
         self._estimates.demand.arrived(request.model, now)
 
@@ -108,8 +105,7 @@ class Placer:
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
         self.advance(now)
-        if self._costs.looked_at:
-            self._costs.looked_at.clear()
+        self._costs.looked_at.clear()
         if not isinstance(self._policy, PatientPolicy):
             return self._place(request, self._policy.choose(request), now)
         chosen = self._policy.choose_or_wait(request, waiting)
@@ -144,7 +140,8 @@ class Placer:
     def _place(self, request: PlacementRequest, chosen: Candidate | None, now: float) -> Decision:
         if chosen is None:
             raise refusal(self._view, self._fleet, request)
-        estimate = self._estimates.of(chosen, request, now)
+        looked_at = self._costs.looked_at.get(chosen)
+        estimate = self._estimates.of(chosen, request, now) if looked_at is None else looked_at[1]
         if 0 < request.deadline_s < estimate.wait_s:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action = _SERVE if estimate.load_s is None else _COLD_START
@@ -168,8 +165,8 @@ class Placer:
 
     def _considered(self, chosen: Candidate, model: str) -> tuple[Considered, ...]:
         """As they are before the decision makes a reservation."""
-        looked_at = self._costs.looked_at or ()
-        return considered_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)
+        costs = {candidate: cost for candidate, (cost, _) in self._costs.looked_at.items()}
+        return considered_by(costs, chosen, () if costs else self._fleet.ready_on(model).values(), model)
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""

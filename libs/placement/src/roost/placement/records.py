@@ -8,7 +8,7 @@ costs is a few references, so that every decision can be recorded.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -102,19 +102,17 @@ class DecisionRecords:
 
 
 def considered_by(
-    priced: Iterable[tuple[Candidate, Cost]], chosen: Candidate, others: Iterable[Candidate], model: str
+    costs: Mapping[Candidate, Cost], chosen: Candidate, others: Iterable[Candidate], model: str
 ) -> tuple[Considered, ...]:
     """The chosen worker, then those that the policy priced, cheapest first, or else some `others` that have the model; at most eight."""
-    costs = {candidate.node_id: (candidate, cost) for candidate, cost in priced}
-    _, own_cost = costs.pop(chosen.node_id, (chosen, None))
-    found = [_considered(chosen, own_cost, model)]
-    cheapest = sorted(costs.values(), key=lambda each: each[1].total_s)
-    found += [_considered(candidate, cost, model) for candidate, cost in cheapest[: MOST_CONSIDERED - 1]]
-    known = {chosen.node_id, *costs}
+    found = [_considered(chosen, costs.get(chosen), model)]
+    if len(costs) > 1:
+        cheapest = sorted((cost.total_s, number, each) for number, (each, cost) in enumerate(costs.items()) if each is not chosen)
+        found += [_considered(each, costs[each], model) for _, _, each in cheapest[: MOST_CONSIDERED - 1]]
     for other in others:
         if len(found) >= MOST_CONSIDERED:
             break
-        if other.node_id not in known:
+        if other is not chosen:
             found.append(_considered(other, None, model))
     return tuple(found)
 

@@ -23,7 +23,7 @@ from roost.placement.cost import Cost
 from roost.placement.costs import FIRST_TOKEN_SHARE, Costs
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
-from roost.placement.load_index import LoadIndex, lightest
+from roost.placement.load_index import lightest
 from roost.placement.policies.coming import Coming
 from roost.placement.policies.load import load
 from roost.placement.policies.policy import Patience, Waiting
@@ -153,8 +153,13 @@ class ExpectedWait:
         best = (first, self._costs.of(first, request))
         if request.priority == 0 or best[1].queue_s <= 0:
             return best
-        others = _next_lightest(holders, self._rng, request.excluded | {first.node_id}, NEAREST - 1)
-        return min([best, *((each, self._costs.of(each, request)) for each in others)], key=_own_s)
+        for other in holders.near(NEAREST):
+            if other is first or other.node_id in request.excluded:
+                continue
+            cost = self._costs.of(other, request)
+            if cost.own_s < best[1].own_s:
+                best = (other, cost)
+        return best
 
     def _has_or_loads(self, candidate: Candidate, model: str) -> bool:
         return model in candidate.state.models or model in candidate.reserved.by_model
@@ -235,17 +240,3 @@ class ExpectedWait:
 
     def _fullness(self, candidate: Candidate) -> float:
         return -self._costs.free_bytes(candidate)
-
-
-def _own_s(priced: Priced) -> float:
-    return priced[1].own_s
-
-
-def _next_lightest(index: LoadIndex, rng: Rng, excluded: frozenset[str], count: int) -> list[Candidate]:
-    found: list[Candidate] = []
-    while len(found) < count:
-        candidate = lightest((index,), rng, excluded | {each.node_id for each in found})
-        if candidate is None:
-            break
-        found.append(candidate)
-    return found
