@@ -21,7 +21,7 @@ from roost.placement.estimates import Estimates
 from roost.placement.fleet import Fleet
 from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
 from roost.placement.reasons import reason
-from roost.placement.records import Considered, DecisionRecords, considered_by
+from roost.placement.records import DecisionRecords, Seen, seen_by
 from roost.placement.refusals import refusal
 from roost.placement.registry import MakePolicy, policy_factory
 from roost.placement.request import PlacementRequest
@@ -146,7 +146,7 @@ class Placer:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action = _SERVE if estimate.load_s is None else _COLD_START
         records = self.records
-        considered = () if records is None else self._considered(chosen, request.model)
+        seen = [] if records is None else self._seen(chosen, request.model)
         decision_id = self._reserve(request, chosen, action, now)
         decision = Decision(  # its fields in their order: to name them takes as long as to make it
             decision_id,
@@ -160,19 +160,19 @@ class Placer:
             self.policy,
         )
         if records is not None:
-            records.decided(request, decision, considered, now)
+            records.decided(request, decision, seen, now)
         return decision
 
-    def _considered(self, chosen: Candidate, model: str) -> tuple[Considered, ...]:
-        """As they are before the decision makes a reservation."""
-        costs = {candidate: cost for candidate, (cost, _) in self._costs.looked_at.items()}
-        return considered_by(costs, chosen, () if costs else self._fleet.ready_on(model).values(), model)
+    def _seen(self, chosen: Candidate, model: str) -> list[Seen]:
+        """Candidates as they are before the decision makes a reservation."""
+        looked_at = self._costs.looked_at
+        return seen_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
         self.advance(now)
+        outcomes = tuple(outcomes)
         if self.records is not None:
-            outcomes = tuple(outcomes)
             self.records.settled(outcomes, now)
         is_lighter = False
         for outcome in outcomes:
@@ -199,7 +199,7 @@ class Placer:
         """Keep a place for the request, and count it. The decision's id."""
         self._decisions += 1
         decision_id = f"{self._decider}-{self._decisions}"
-        self._reservations.make(decision_id, Reservation(chosen.node_id, request.model, request.priority, now))
+        self._reservations.make(decision_id, Reservation(chosen.node_id, request.model, request.priority, now), chosen.reserved)
         self._fleet.reserved(chosen)
         self.statistics.decided(decision_id, action)
         return decision_id

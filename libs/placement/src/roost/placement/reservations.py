@@ -63,11 +63,13 @@ class Reservations:
         tally = self._tallies.get(node_id)
         return 0 if tally is None else tally.count
 
-    def make(self, decision_id: str, reservation: Reservation) -> None:
+    def make(self, decision_id: str, reservation: Reservation, tally: Tally | None = None) -> None:
+        """Keep one, in the worker's `tally` where the caller has it at hand."""
         node_id, model, priority, made_at = reservation
         self._open[decision_id] = reservation
         self._order.append((made_at, decision_id))
-        tally = self.tally(node_id)
+        if tally is None:
+            tally = self.tally(node_id)
         tally.open[decision_id] = reservation
         tally.count += 1
         tally.by_priority[priority] += 1

@@ -135,7 +135,7 @@ class ExpectedWait:
     def best_holder(self, request: PlacementRequest) -> Priced | None:
         """The best of those that have the model ready or are loading it."""
         best = self._best_ready(request)
-        if best is not None and best[1].queue_s <= 0:
+        if (best is not None and best[1].queue_s <= 0) or not self._coming.is_any(request.model):
             return best
         for candidate in self._coming.to(request):
             cost = self._costs.of(candidate, request)
@@ -233,8 +233,10 @@ class ExpectedWait:
         wait_of, service_of = self._costs.estimates.ready_wait_s, self._costs.estimates.own_service_s
 
         def key(candidate: Candidate) -> float:
-            first_token_s = FIRST_TOKEN_SHARE * service_of(candidate, model)
-            return wait_of(candidate, model) + first_token_s + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
+            state = candidate.state
+            timing = state.timings.get(model)
+            service_s = timing.service_time_s if timing is not None and timing.service_time_s else service_of(candidate, model)
+            return wait_of(candidate, model) + FIRST_TOKEN_SHARE * service_s + LOAD_WEIGHT_S * candidate.outstanding / state.slots
 
         return key
 
