@@ -41,6 +41,7 @@ from roost.coordinator.plane import CentralPlane
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.decision import Decision
 from roost.placement.placer import Placer
+from roost.placement.records import DecisionRecords
 from roost.placement.request import PlacementRequest
 from roost.service.channels import open_channel
 from roost.service.logs import configure, get_logger
@@ -150,7 +151,7 @@ class TellingPlacer(Placer):
     """Tells which decisions each worker's next report has to name, as if every request arrived at once."""
 
     def __init__(self, view: ClusterView, policy: str) -> None:
-        super().__init__(view, policy, rng=random.Random(1), decider="c18b0000000000")
+        super().__init__(view, policy, rng=random.Random(1), decider="c18b0000000000", records=DecisionRecords())
         self.arrived: defaultdict[str, list[str]] = defaultdict(list)
 
     def decide(self, request: PlacementRequest, now: float) -> Decision:

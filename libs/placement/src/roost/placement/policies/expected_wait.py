@@ -151,7 +151,7 @@ class ExpectedWait:
         if first is None:
             return None
         best = (first, self._costs.of(first, request))
-        if request.priority == 0 or best[1].queue_s <= 0:
+        if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
             return best
         for other in holders.near(NEAREST):
             if other is first or other.node_id in request.excluded:
