@@ -58,6 +58,7 @@ class Candidate:
     """
 
     __slots__ = (
+        "busy",
         "entry",
         "free_bytes",
         "group",
@@ -100,6 +101,7 @@ class Candidate:
         self.held_memory: HeldMemory | None = None
         self.free_bytes: float | None = None
         self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
+        self.busy: tuple[float, dict[str, float]] | None = None  # slots by model, as of then, by `Costs`
         self.count_load()
 
     def count_load(self) -> None:

@@ -124,7 +124,7 @@ class ExpectedWait:
         # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
         if COPY_HASTE * queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
-        copy = self.best_without(request)
+        copy = self.best_without(request, COPY_HASTE * queued_s - holder[1].load_s)
         if copy is None:
             return holder
         haste = COPY_HASTE if self._costs.has_room(copy[0], request.model) else 1.0
@@ -171,8 +171,8 @@ class ExpectedWait:
 
     # --- those that would have to load it -------------------------------------------------------------
 
-    def best_without(self, request: PlacementRequest) -> Priced | None:
-        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at."""
+    def best_without(self, request: PlacementRequest, at_most: float = math.inf) -> Priced | None:
+        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at, if it is below `at_most`."""
         model = request.model
         best: Priced | None = None
         seen: list[Candidate] = []
@@ -180,9 +180,10 @@ class ExpectedWait:
             if candidate in seen or self._has_or_loads(candidate, model):
                 continue
             seen.append(candidate)
-            cost = self._costs.of(candidate, request)
-            if best is None or cost.total_s < best[1].total_s:
+            cost = self._costs.of(candidate, request, at_most)
+            if cost.total_s < at_most:
                 best = (candidate, cost)
+                at_most = cost.total_s
         return best
 
     def _worth_a_look(self, request: PlacementRequest) -> Iterator[Candidate]:
