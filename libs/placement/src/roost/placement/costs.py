@@ -14,7 +14,7 @@ from typing import NamedTuple
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
 from roost.placement.demand import cost_of_absence_s
-from roost.placement.estimates import Estimate, Estimates
+from roost.placement.estimates import A_SLOT_IS_LEFT, Estimate, Estimates
 from roost.placement.fleet import Fleet
 from roost.placement.memory import Victim
 from roost.placement.request import PlacementRequest
@@ -63,6 +63,12 @@ class Costs:
         else:
             cost = self._with_load(candidate, model, estimate, estimate.load_s, first_token_s, at_most)
         self.looked_at[candidate] = (cost, estimate)
+        return cost
+
+    def of_idle(self, candidate: Candidate, model: str) -> Cost:
+        """As `of` where the model is ready and a slot is left for it."""
+        cost = Cost(0.0, 0.0, 0.0, 0.0, FIRST_TOKEN_SHARE * self.estimates.own_service_s(candidate, model))
+        self.looked_at[candidate] = (cost, A_SLOT_IS_LEFT)
         return cost
 
     def _with_load(  # noqa: PLR0913, PLR0917  # what `of` knows already

@@ -96,7 +96,8 @@ class Placer:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
         self.advance(now)
         self._costs.looked_at.clear()
-        self._view.check_known(request.model)
+        if not self._fleet.has_ready(request.model):
+            self._view.check_known(request.model)
         self._estimates.demand.arrived(request.model, now)
 
     def decide_or_wait(self, request: PlacementRequest, waiting: Waiting, now: float) -> Decision | Patience:
@@ -192,8 +193,9 @@ class Placer:
     def advance(self, now: float) -> None:
         """Drop the reservations that have reached the bound. `decide` and `settle` do so themselves."""
         self._costs.now = now
-        for node_id in self._reservations.expire(now):
-            self._fleet.recount(node_id)
+        if now >= self._reservations.next_expiry:
+            for node_id in self._reservations.expire(now):
+                self._fleet.recount(node_id)
 
     def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
         """Keep a place for the request, and count it. The decision's id."""

@@ -150,6 +150,8 @@ class ExpectedWait:
         first = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
         if first is None:
             return None
+        if self._costs.estimates.ready_wait_s(first, request.model) <= 0:  # at priority 0, and so at any
+            return (first, self._costs.of_idle(first, request.model))
         best = (first, self._costs.of(first, request))
         if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
             return best
