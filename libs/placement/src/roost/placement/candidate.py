@@ -62,6 +62,7 @@ class Candidate:
         "entry",
         "free_bytes",
         "group",
+        "has_limits",
         "held_memory",
         "held_up",
         "loading",
@@ -98,6 +99,7 @@ class Candidate:
         # Of what runs there, waits for a model and keeps memory; worked out by `Estimates` once a report, when they are needed.
         self.service_time_s: float | None = None
         self.held_up: int | None = None
+        self.has_limits: bool | None = None  # a model there runs fewer requests at once than there are slots
         self.held_memory: HeldMemory | None = None
         self.free_bytes: float | None = None
         self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`

@@ -82,17 +82,20 @@ class Estimates:
             return A_SLOT_IS_LEFT
         return Estimate(self._turns_s(candidate, model, waiting + 1), waiting, None, False)
 
-    def ready_wait_s(self, candidate: Candidate, model: str) -> float:
+    def ready_wait_s(self, candidate: Candidate, request: PlacementRequest) -> float:
         """`of(...).wait_s` at priority 0 where the model is ready: what an index of holders asks for each of them with each report."""
-        if candidate.plain_wait_s is None:
-            candidate.plain_wait_s = self._plain_wait_s(candidate)
         wait_s = candidate.plain_wait_s
-        if wait_s < 0 or 0 < candidate.state.models[model].max_parallel < candidate.state.slots:
-            return self.of(candidate, PlacementRequest("", model), 0.0).wait_s
-        return wait_s
+        if wait_s is None:
+            wait_s = candidate.plain_wait_s = self._plain_wait_s(candidate)
+        return wait_s if wait_s >= 0 else self.of(candidate, request, 0.0).wait_s
 
     def _plain_wait_s(self, candidate: Candidate) -> float:
         """What a request at priority 0 waits for a slot; -1.0 where that depends on its model."""
+        if candidate.has_limits is None:
+            slots = candidate.state.slots
+            candidate.has_limits = any([0 < status.max_parallel < slots for status in candidate.state.models.values()])
+        if candidate.has_limits:
+            return -1.0
         ahead, free = _ahead_and_free(candidate, 0)
         turns = ahead + 1 - free
         if turns <= 0:

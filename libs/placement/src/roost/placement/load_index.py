@@ -74,7 +74,10 @@ class LoadIndex:
                 true_key = key_of(candidate)
                 if true_key == key:
                     return candidate
-                self._take(bucket, key, position)
+                last = bucket.pop()  # as `_take` does
+                if last is not candidate:
+                    bucket[position] = last
+                    self._places[last] = (key, position)
                 self._file(candidate, true_key)
         return None
 

@@ -150,7 +150,7 @@ class ExpectedWait:
         first = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
         if first is None:
             return None
-        if self._costs.estimates.ready_wait_s(first, request.model) <= 0:  # at priority 0, and so at any
+        if self._costs.estimates.ready_wait_s(first, request) <= 0:  # at priority 0, and so at any
             return (first, self._costs.of_idle(first, request.model))
         best = (first, self._costs.of(first, request))
         if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
@@ -234,12 +234,16 @@ class ExpectedWait:
     def _key_for(self, model: str) -> Callable[[Candidate], float]:
         """The cost of one more request at priority 0 where the model is ready; between equals the load decides."""
         wait_of, service_of = self._costs.estimates.ready_wait_s, self._costs.estimates.own_service_s
+        request = PlacementRequest("", model)
 
         def key(candidate: Candidate) -> float:
+            wait_s = candidate.plain_wait_s  # in most cases all that `wait_of` says
+            if wait_s is None or wait_s < 0:
+                wait_s = wait_of(candidate, request)
             state = candidate.state
             timing = state.timings.get(model)
             service_s = timing.service_time_s if timing is not None and timing.service_time_s else service_of(candidate, model)
-            return wait_of(candidate, model) + FIRST_TOKEN_SHARE * service_s + LOAD_WEIGHT_S * candidate.outstanding / state.slots
+            return wait_s + FIRST_TOKEN_SHARE * service_s + LOAD_WEIGHT_S * candidate.outstanding / state.slots
 
         return key
 
