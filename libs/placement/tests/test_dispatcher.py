@@ -169,6 +169,18 @@ def test_a_hot_model_is_copied_on_command_while_those_who_wait_keep_their_place(
     assert desk.case.placer.statistics.hits == 4
 
 
+def test_who_waits_for_a_copy_that_never_comes_is_bound_when_its_turn_has_come() -> None:
+    desk = Desk(holding("w", "llama-7b", slots=1), worker("deaf", timings=MEASURED, slots=1))
+    desk.dispatcher = Dispatcher(desk.case.placer, can_tell=True)
+    request = PlacementRequest("r", "llama-7b", excluded=frozenset({"w"}), may_queue=True)
+    decision = desk.dispatcher.place(request, 0.0)
+    if decision is None:
+        desk.dispatcher.wait(request, 0.0)
+        [(_, decision)] = [bound for at in range(1, 60) for bound in desk.dispatcher.bind(at / 10)]
+    assert isinstance(decision, Decision)
+    assert decision.worker_id == "deaf"
+
+
 def test_a_full_desk_refuses() -> None:
     desk = Desk(holding("w", "llama-7b", slots=1), capacity=3)
     while len(desk.dispatcher) < 3:

@@ -23,7 +23,7 @@ from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Wai
 from roost.placement.reasons import reason
 from roost.placement.records import DecisionRecords, Seen, seen_by
 from roost.placement.refusals import refusal
-from roost.placement.registry import MakePolicy, policy_factory
+from roost.placement.registry import DEFAULT_POLICY, MakePolicy, policy_factory
 from roost.placement.request import PlacementRequest
 from roost.placement.reservations import SIMPLE_REPORTER_BOUND_S, Reservation, Reservations
 from roost.placement.rng import Rng
@@ -46,7 +46,7 @@ class Placer:
     def __init__(  # noqa: PLR0913  # a decider has that many sides
         self,
         view: ClusterView,
-        policy: str = "weighted-score",
+        policy: str = DEFAULT_POLICY,
         *,
         rng: Rng,
         decider: str,

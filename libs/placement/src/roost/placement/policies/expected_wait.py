@@ -90,12 +90,14 @@ class ExpectedWait:
         if candidate.queue_depth >= DEEPEST_QUEUE:
             return Patience(LOOKAHEAD_S, cost)
         if not self._has_or_loads(candidate, request.model):
-            if waiting.can_tell and self._fleet.ready_on(request.model):
+            if waiting.is_due:
+                return None
+            if waiting.can_tell and self._is_ready_for(request):
                 return self._tell(candidate, request.model, cost)
-            return None if waiting.is_due else self._patience_to_load(request, waiting, cost)
+            return self._patience_to_load(request, waiting, cost)
         if waiting.backlog:  # they are served first, whatever room there is for its priority
             return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
-        if cost.load_s and self._fleet.ready_on(request.model):  # whoever is free first, the copy or another, can have it then
+        if cost.load_s and self._is_ready_for(request):  # whoever is free first, the copy or another, can have it then
             return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
 
@@ -111,7 +113,7 @@ class ExpectedWait:
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s
-        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or self._fleet.ready_on(request.model):
+        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or self._is_ready_for(request):
             return None
         return Patience((loses_s - waiting.waited_s) / max(1.0, waiting.weight), cost)
 
@@ -120,15 +122,18 @@ class ExpectedWait:
         holder = self.best_holder(request)
         if holder is None:
             return self.best_without(request) or self._anyone(request)
-        queued_s = holder[1].own_s + (backlog and self._backlog_s(holder[0], request, backlog))
+        cost = holder[1]
+        waits_s = cost.queue_s + cost.load_s + (backlog and self._backlog_s(holder[0], request, backlog))
         # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
-        if COPY_HASTE * queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
+        worth_s = COPY_HASTE * waits_s + cost.first_token_s
+        if worth_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
-        copy = self.best_without(request, COPY_HASTE * queued_s - holder[1].load_s)
+        copy = self.best_without(request, worth_s - cost.load_s)
         if copy is None:
             return holder
-        haste = COPY_HASTE if self._costs.has_room(copy[0], request.model) else 1.0
-        return copy if copy[1].total_s + holder[1].load_s < haste * queued_s else holder
+        if not self._costs.has_room(copy[0], request.model):
+            worth_s = waits_s + cost.first_token_s
+        return copy if copy[1].total_s + cost.load_s < worth_s else holder
 
     # --- those that have it, or will ----------------------------------------------------------------
 
@@ -162,6 +167,11 @@ class ExpectedWait:
             if cost.own_s < best[1].own_s:
                 best = (other, cost)
         return best
+
+    def _is_ready_for(self, request: PlacementRequest) -> bool:
+        """Whether a worker that the request may go to has its model ready."""
+        holders = self._fleet.ready_on(request.model)
+        return not holders.keys() <= request.excluded if request.excluded else bool(holders)
 
     def _has_or_loads(self, candidate: Candidate, model: str) -> bool:
         return model in candidate.state.models or model in candidate.reserved.by_model
