@@ -8,10 +8,11 @@ of the model's places among its own requests, and again the later counts. A load
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from roost.cluster.view import ClusterView, WorkerEntry
-from roost.cluster.worker_state import CatalogueModel, ModelStatus
+from roost.cluster.worker_state import CatalogueModel, ModelStatus, ModelTiming
 from roost.placement.candidate import Candidate
 from roost.placement.demand import Demand
 from roost.placement.memory import held_memory
@@ -57,9 +58,12 @@ class Estimates:
         self._service_sum_s = 0.0
         self._load_time_s: dict[str, float] = {}
 
-    def learn(self, entry: WorkerEntry) -> None:
-        """Take over what a report measured."""
-        for model, timing in entry.state.timings.items():
+    def learn(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
+        """Take over what a report measured, beyond what the worker's last one had said."""
+        known: Mapping[str, ModelTiming] = {} if before is None else before.state.timings
+        for model, timing in after.state.timings.items():
+            if known.get(model) is timing:
+                continue
             if timing.service_time_s:
                 self._service_sum_s += _keep(self._service_time_s, model, timing.service_time_s)
             if timing.load_time_s:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 from roost.placement.candidate import Candidate
 from roost.placement.rng import Rng
@@ -45,9 +45,9 @@ class LoadIndex:
     def lighter(self, candidate: Candidate) -> None:
         """The candidate's key changed. Cheap where it did not fall below where it is filed."""
         true_key = self._key_of(candidate)
-        key, position = self._places[candidate]
-        if true_key < key:
-            self._move(candidate, key, position, true_key)
+        place = self._places[candidate]
+        if true_key < place[0]:
+            self._move(candidate, *place, true_key)
 
     def lightest_key(self) -> float | None:
         """The key of the first bucket that is not empty. No candidate's true key is below it."""
@@ -65,20 +65,28 @@ class LoadIndex:
 
     def lightest(self, rng: Rng) -> Candidate | None:
         """The candidate with the smallest true key, uniformly among equals: `lightest` over this index alone, without its detours."""
-        key_of = self._key_of
-        while (key := self.lightest_key()) is not None:
-            bucket = self._buckets[key]
-            while bucket:  # what is filed anew is filed under a larger key, so this one stays the smallest
-                position = int(rng.random() * len(bucket)) if len(bucket) > 1 else 0
-                candidate = bucket[position]
-                true_key = key_of(candidate)
-                if true_key == key:
-                    return candidate
-                last = bucket.pop()  # as `_take` does
-                if last is not candidate:
-                    bucket[position] = last
-                    self._places[last] = (key, position)
-                self._file(candidate, true_key)
+        key_of, heap, buckets = self._key_of, self._heap, self._buckets
+        while heap:
+            key = heap[0]
+            bucket = buckets[key]
+            filed = len(bucket)
+            if not filed:
+                heappop(heap)
+                del buckets[key]
+                continue
+            position = int(rng.random() * filed) if filed > 1 else 0
+            candidate = bucket[position]
+            true_key = key_of(candidate)
+            if true_key == key:
+                return candidate
+            if filed > 1 or true_key in buckets:
+                self._move(candidate, key, position, true_key)
+                heap, buckets = self._heap, self._buckets  # it may have rebuilt them
+            else:  # alone under its key, as most are: the bucket goes with it
+                heapreplace(heap, true_key)
+                del buckets[key]
+                buckets[true_key] = bucket
+                self._places[candidate] = (true_key, 0)
         return None
 
     def near(self, count: int) -> list[Candidate]:

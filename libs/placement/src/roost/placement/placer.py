@@ -214,15 +214,17 @@ class Placer:
             return
         if before is None or before.state is not after.state:
             self._drop_outdated(before, after)
-            self._estimates.learn(after)
+            self._estimates.learn(before, after)
         self._fleet.entry_changed(before, after)
 
     def _drop_outdated(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
-        """Reservations that this report answers without naming them: of an earlier life, or of a simple reporter."""
+        """Reservations that this report answers: those it names, and without naming them those of an earlier life or a simple reporter's."""
         state = after.state
         if before is not None and is_later_life(before.state, state):
             self._reservations.drop_made_before(state.node_id, float("inf"))
-        elif state.epoch == 0 and not state.outcomes:
+        elif state.outcomes:  # `settle` counts them; without their reservations the followers hear of this worker once, not twice
+            self._reservations.drop_reached(state.node_id, state.outcomes)
+        elif state.epoch == 0:
             self._reservations.drop_made_before(state.node_id, after.received_at - SIMPLE_REPORTER_BOUND_S)
 
     def __repr__(self) -> str:

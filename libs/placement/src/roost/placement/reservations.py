@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from roost.cluster.names import PRIORITIES
+from roost.cluster.worker_state import DecisionOutcome
 
 SIMPLE_REPORTER_BOUND_S = 1.0  # a reporter that lists no arrivals has counted a request by its next report after this
 
@@ -87,6 +89,15 @@ class Reservations:
         if tally.by_model[reservation.model] == 0:
             del tally.by_model[reservation.model]
         return reservation.node_id
+
+    def drop_reached(self, node_id: str, outcomes: Iterable[DecisionOutcome]) -> None:
+        """Drop those for this worker that its report names."""
+        tally = self._tallies.get(node_id)
+        if tally is None:
+            return
+        for outcome in outcomes:
+            if outcome.decision_id in tally.open:
+                self.drop(outcome.decision_id)
 
     def drop_made_before(self, node_id: str, before: float) -> bool:
         """Drop the worker's reservations that were made before then; True if there were any."""
