@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from roost.cluster.view import WorkerEntry
 from roost.cluster.worker_entry import room_bytes
+from roost.placement.estimate import Estimate
 from roost.placement.memory import HeldMemory, Victim
 from roost.placement.reservations import Tally
 
@@ -68,7 +69,7 @@ class Candidate:
         "loading",
         "node_id",
         "outstanding",
-        "plain_wait_s",
+        "plain",
         "position",
         "queue_depth",
         "ready",
@@ -110,7 +111,7 @@ class Candidate:
         """Bring the sums up to date with the report and the reservations."""
         self.queue_depth = self.state.queue_depth + self.reserved.count
         self.outstanding = self.queue_depth + self.state.busy_slots
-        self.plain_wait_s: float | None = None  # by `Estimates`, until a report or a reservation changes it
+        self.plain: Estimate | None = None  # at priority 0 for any model ready there; by `Estimates`, until a report or reservation
 
     def __repr__(self) -> str:
         return f"<Candidate {self.state!r} reserved={self.reserved.count}>"

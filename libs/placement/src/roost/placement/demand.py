@@ -7,6 +7,7 @@ arrivals, each weighted by `exp(-age / window)`, divided by the window as far as
 from __future__ import annotations
 
 import math
+from math import exp
 
 WINDOW_S = 30.0  # long enough to tell a model that is asked for every ten seconds from one that is not, short enough to follow a crowd
 MAX_MODELS = 10_000  # names for which a rate is kept; when there are more, all those that faded to nothing are dropped
@@ -26,12 +27,14 @@ class Demand:
         """One more request asks for the model."""
         if self._since is None:
             self._since = now
-        faded, as_of = self._recent.get(model, (0.0, now))
-        if not faded and len(self._recent) >= MAX_MODELS:
+        known = self._recent.get(model)
+        if known is not None:
+            self._recent[model] = (known[0] * exp((known[1] - now) / self._window_s) + 1.0, now)
+            return
+        if len(self._recent) >= MAX_MODELS:
             self._drop_faded(now)
-            if len(self._recent) >= MAX_MODELS:
-                return
-        self._recent[model] = (faded * math.exp((as_of - now) / self._window_s) + 1.0, now)
+        if len(self._recent) < MAX_MODELS:
+            self._recent[model] = (1.0, now)
 
     def rate(self, model: str, now: float) -> float:
         """Requests a second, 0.0 for a model that was never asked for. What came before this decider lived is not held against it."""
@@ -40,14 +43,14 @@ class Demand:
             return 0.0
         if self._divisor[0] != now:
             lived_s = max(1.0, now - self._since)
-            self._divisor = (now, self._window_s * (1.0 - math.exp(-lived_s / self._window_s)))
-        return known[0] * math.exp((known[1] - now) / self._window_s) / self._divisor[1]
+            self._divisor = (now, self._window_s * (1.0 - exp(-lived_s / self._window_s)))
+        return known[0] * exp((known[1] - now) / self._window_s) / self._divisor[1]
 
     def _drop_faded(self, now: float) -> None:
         self._recent = {
             model: (faded, as_of)
             for model, (faded, as_of) in self._recent.items()
-            if faded * math.exp((as_of - now) / self._window_s) >= _FADED
+            if faded * exp((as_of - now) / self._window_s) >= _FADED
         }
 
     def __repr__(self) -> str:

@@ -9,12 +9,12 @@ of the model's places among its own requests, and again the later counts. A load
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, ModelTiming
 from roost.placement.candidate import Candidate
 from roost.placement.demand import Demand
+from roost.placement.estimate import A_SLOT_IS_LEFT, DEPENDS_ON_MODEL, Estimate
 from roost.placement.memory import held_memory
 from roost.placement.request import PlacementRequest
 
@@ -30,22 +30,6 @@ LLAMACPP_LOAD_BANDWIDTH = 1.0e9
 # A model whose size nobody stated: what 13.5 GB, a 7B model in 16 bits, takes at that bandwidth.
 DEFAULT_LOAD_TIME_S = 5.0
 MAX_LEARNED_MODELS = 10_000  # names for which measurements of any worker are kept
-
-
-class Estimate(NamedTuple):
-    """`wait_s` until the request starts, with `ahead` others waiting for a slot before it. `load_s` is None if the model is ready.
-
-    `memory_s` is the part of `load_s` that the load waits for memory.
-    """
-
-    wait_s: float
-    ahead: int
-    load_s: float | None
-    is_loading: bool
-    memory_s: float = 0.0
-
-
-A_SLOT_IS_LEFT = Estimate(0.0, 0, None, False)
 
 
 class Estimates:
@@ -71,10 +55,16 @@ class Estimates:
 
     def of(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
         """What the request would wait on the candidate, if it went there now."""
+        if request.model not in candidate.ready:
+            return self._with_load(candidate, request, now)
+        plain = candidate.plain or self._plain(candidate)
+        if plain.wait_s == 0 or (plain.wait_s > 0 and not request.priority):  # a slot that is left is left at any priority
+            return plain
+        return self._of_ready(candidate, request)
+
+    def _of_ready(self, candidate: Candidate, request: PlacementRequest) -> Estimate:
         model = request.model
         ahead, free = _ahead_and_free(candidate, request.priority)
-        if model not in candidate.ready:
-            return self._with_load(candidate, model, ahead, free, now)
         status = candidate.state.models[model]
         held_up = candidate.held_up
         if held_up is None:
@@ -88,27 +78,30 @@ class Estimates:
 
     def ready_wait_s(self, candidate: Candidate, request: PlacementRequest) -> float:
         """`of(...).wait_s` at priority 0 where the model is ready: what an index of holders asks for each of them with each report."""
-        wait_s = candidate.plain_wait_s
-        if wait_s is None:
-            wait_s = candidate.plain_wait_s = self._plain_wait_s(candidate)
-        return wait_s if wait_s >= 0 else self.of(candidate, request, 0.0).wait_s
+        plain = candidate.plain or self._plain(candidate)
+        return plain.wait_s if plain.wait_s >= 0 else self._of_ready(candidate, request).wait_s
 
-    def _plain_wait_s(self, candidate: Candidate) -> float:
-        """What a request at priority 0 waits for a slot; -1.0 where that depends on its model."""
+    def _plain(self, candidate: Candidate) -> Estimate:
+        """What a request at priority 0 waits for a slot where its model is ready, whichever it is."""
+        candidate.plain = plain = self._plain_anew(candidate)
+        return plain
+
+    def _plain_anew(self, candidate: Candidate) -> Estimate:
+        slots = candidate.state.slots
         if candidate.has_limits is None:
-            slots = candidate.state.slots
             candidate.has_limits = any([0 < status.max_parallel < slots for status in candidate.state.models.values()])
         if candidate.has_limits:
-            return -1.0
+            return DEPENDS_ON_MODEL
         ahead, free = _ahead_and_free(candidate, 0)
-        turns = ahead + 1 - free
-        if turns <= 0:
-            return 0.0
+        waiting = ahead - free
+        if waiting < 0:
+            return A_SLOT_IS_LEFT
         if _held_up(candidate):
-            return -1.0
-        if candidate.service_time_s is None:
-            candidate.service_time_s = _mean_service_s(candidate)
-        return turns * candidate.service_time_s / candidate.state.slots if candidate.service_time_s else -1.0
+            return DEPENDS_ON_MODEL
+        service_s = candidate.service_time_s
+        if service_s is None:
+            service_s = candidate.service_time_s = _mean_service_s(candidate)
+        return Estimate((waiting + 1) * service_s / slots, waiting, None, False) if service_s else DEPENDS_ON_MODEL
 
     def _among_its_own(self, candidate: Candidate, request: PlacementRequest, status: ModelStatus, ahead: int, waiting: int) -> Estimate:
         """The estimate where the ready model runs fewer requests at once than there are slots; `waiting` is for a slot alone.
@@ -125,8 +118,10 @@ class Estimates:
         turn_s = (waiting_here + 1) * service_s / places
         return Estimate(max(0.0, turn_s, self._turns_s(candidate, model, waiting + 1)), max(0, waiting, waiting_here), None, False)
 
-    def _with_load(self, candidate: Candidate, model: str, ahead: int, free: int, now: float) -> Estimate:
+    def _with_load(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
         """The estimate where the model is not ready."""
+        model = request.model
+        ahead, free = _ahead_and_free(candidate, request.priority)
         status = candidate.state.models.get(model)
         load_s = self._load_s(candidate, model, status, now)
         memory_s = self._memory_s(candidate, model, now) if status is None else 0.0

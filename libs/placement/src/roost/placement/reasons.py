@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roost.placement.candidate import Candidate
-from roost.placement.estimates import Estimate
+from roost.placement.estimate import Estimate
 from roost.placement.fleet import Fleet
 from roost.placement.request import PlacementRequest
 

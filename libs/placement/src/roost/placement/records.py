@@ -19,7 +19,7 @@ from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
 from roost.placement.decision import Decision
-from roost.placement.estimates import Estimate
+from roost.placement.estimate import Estimate
 from roost.placement.request import PlacementRequest
 
 DEFAULT_CAPACITY = 1_000  # each may be the last to hold on to the states of eight workers, some kilobytes each

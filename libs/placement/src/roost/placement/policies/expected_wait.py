@@ -155,8 +155,6 @@ class ExpectedWait:
         first = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
         if first is None:
             return None
-        if self._costs.estimates.ready_wait_s(first, request) <= 0:  # at priority 0, and so at any
-            return (first, self._costs.of_idle(first, request.model))
         best = (first, self._costs.of(first, request))
         if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
             return best
@@ -247,9 +245,8 @@ class ExpectedWait:
         request = PlacementRequest("", model)
 
         def key(candidate: Candidate) -> float:
-            wait_s = candidate.plain_wait_s  # in most cases all that `wait_of` says
-            if wait_s is None or wait_s < 0:
-                wait_s = wait_of(candidate, request)
+            plain = candidate.plain  # in most cases all that `wait_of` says
+            wait_s = plain.wait_s if plain is not None and plain.wait_s >= 0 else wait_of(candidate, request)
             state = candidate.state
             timing = state.timings.get(model)
             service_s = timing.service_time_s if timing is not None and timing.service_time_s else service_of(candidate, model)
