@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from roost.cluster.view import WorkerEntry
 from roost.cluster.worker_entry import room_bytes
 from roost.placement.estimate import Estimate
-from roost.placement.memory import HeldMemory, Victim
+from roost.placement.memory import HeldMemory, Victim, Weighed
 from roost.placement.reservations import Tally
 
 
@@ -61,7 +61,6 @@ class Candidate:
     __slots__ = (
         "busy",
         "entry",
-        "free_bytes",
         "group",
         "has_limits",
         "held_memory",
@@ -78,7 +77,9 @@ class Candidate:
         "room_bytes",
         "service_time_s",
         "state",
+        "unreserved_bytes",
         "victims",
+        "weighed",
     )
 
     group: Group
@@ -102,16 +103,18 @@ class Candidate:
         self.held_up: int | None = None
         self.has_limits: bool | None = None  # a model there runs fewer requests at once than there are slots
         self.held_memory: HeldMemory | None = None
-        self.free_bytes: float | None = None
+        self.unreserved_bytes: float | None = None
         self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
-        self.busy: tuple[float, dict[str, float]] | None = None  # slots by model, as of then, by `Costs`
+        self.busy: tuple[float, float] | None = None  # as of then: slots that what is there keeps busy, by `Costs`
         self.count_load()
 
     def count_load(self) -> None:
         """Bring the sums up to date with the report and the reservations."""
         self.queue_depth = self.state.queue_depth + self.reserved.count
         self.outstanding = self.queue_depth + self.state.busy_slots
-        self.plain: Estimate | None = None  # at priority 0 for any model ready there; by `Estimates`, until a report or reservation
+        # Until a report or a reservation changes it: at priority 0 for any model ready there, by `Estimates`; and by `Costs`.
+        self.plain: Estimate | None = None
+        self.weighed: Weighed | None = None
 
     def __repr__(self) -> str:
         return f"<Candidate {self.state!r} reserved={self.reserved.count}>"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
@@ -17,7 +16,7 @@ from roost.placement.demand import cost_of_absence_s
 from roost.placement.estimate import Estimate
 from roost.placement.estimates import Estimates
 from roost.placement.fleet import Fleet
-from roost.placement.memory import Victim
+from roost.placement.memory import Room, Victim, Weighed
 from roost.placement.request import PlacementRequest
 
 VICTIMS_FOR_S = 0.5  # a rate that fades over 30 s changes by less than 2 % meanwhile
@@ -29,13 +28,6 @@ RESIDENCY_LOADS = 0.5
 BUSIEST = 0.9  # share of slots beyond which the mean queue, `busy / (1 - busy)`, is continued by its tangent: it ends at 1
 # Copies that are busy for a larger share of their slots would let requests wait if one of them left.
 SPARE_SHARE = 0.8
-
-
-class Room(NamedTuple):
-    """Seconds until there is memory for a load, and seconds that others are expected to wait because of what leaves."""
-
-    memory_s: float
-    eviction_s: float
 
 
 NO_ROOM_NEEDED = Room(0.0, 0.0)
@@ -90,9 +82,22 @@ class Costs:
     def room(self, candidate: Candidate, model: str) -> Room:
         """What has to happen on the worker before it can load a model that is not there."""
         size = self.estimates.size_bytes(candidate, model)
-        short = size - self.free_bytes(candidate)
-        if short <= 0 or not size:
-            return NO_ROOM_NEEDED
+        rooms = self._weighed(candidate).rooms
+        room = rooms.get(size)
+        if room is None:
+            short = size - self.free_bytes(candidate)
+            room = rooms[size] = NO_ROOM_NEEDED if short <= 0 or not size else self._room(candidate, short)
+        return room
+
+    def _weighed(self, candidate: Candidate) -> Weighed:
+        """What is known of its loads; its parts may be based on what was worked out VICTIMS_FOR_S before."""
+        weighed = candidate.weighed
+        if weighed is None or not 0 <= self.now - weighed.as_of <= VICTIMS_FOR_S:
+            weighed = candidate.weighed = Weighed(self.now)
+        return weighed
+
+    def _room(self, candidate: Candidate, short: float) -> Room:
+        """For so many bytes more than are free."""
         memory_s = eviction_s = 0.0
         reserved = candidate.reserved.by_model
         for victim in self.victims(candidate):
@@ -125,9 +130,15 @@ class Costs:
 
     def free_bytes(self, candidate: Candidate) -> float:
         """Memory that nothing holds and no decision under way will take; infinite where the worker has no bound."""
-        if candidate.free_bytes is None:
-            candidate.free_bytes = self._free_by_report(candidate)
-        free, models = candidate.free_bytes, candidate.state.models
+        weighed = self._weighed(candidate)
+        if weighed.free_bytes is None:
+            weighed.free_bytes = self._free_bytes(candidate)
+        return weighed.free_bytes
+
+    def _free_bytes(self, candidate: Candidate) -> float:
+        if candidate.unreserved_bytes is None:
+            candidate.unreserved_bytes = self._free_by_report(candidate)
+        free, models = candidate.unreserved_bytes, candidate.state.models
         for model in candidate.reserved.by_model:
             if model not in models:
                 free -= self.estimates.size_bytes(candidate, model)
@@ -161,23 +172,22 @@ class Costs:
         return cost_of_absence_s(rate, self.estimates.whole_load_s(candidate, model))
 
     def crowding_s(self, candidate: Candidate, model: str) -> float:
-        """Seconds that this request and those within one load are expected to wait for others' slots if the model lives there."""
+        """Seconds that this request and those within one load are expected to wait for others' slots if the model comes to live there."""
         service_s, slots = self.estimates.own_service_s(candidate, model), candidate.state.slots
-        busy = self._busy_slots(candidate, model) / slots
+        weighed = self._weighed(candidate)
+        if weighed.busy_slots is None:
+            weighed.busy_slots = self._busy_slots(candidate)
+        busy = weighed.busy_slots / slots
         ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2
         requests = 1.0 + self.demand.rate(model, self.now) * self.estimates.whole_load_s(candidate, model)
         return requests * ahead * service_s / slots
 
-    def _busy_slots(self, candidate: Candidate, model: str) -> float:
-        """Slots that the demand for the other models that are there, or are on their way, keeps busy on average."""
+    def _busy_slots(self, candidate: Candidate) -> float:
+        """Slots that the demand for the models that are there, or are on their way, keeps busy on average."""
+        models = candidate.state.models
         if candidate.busy is None or not 0 <= self.now - candidate.busy[0] <= VICTIMS_FOR_S:
-            candidate.busy = (self.now, {name: self._share(candidate, name) for name in candidate.state.models})
-        shares = candidate.busy[1]
-        busy = math.fsum(shares.values()) - shares.get(model, 0.0)
-        for name in candidate.reserved.by_model:
-            if name not in shares and name != model:
-                busy += self._share(candidate, name)
-        return max(0.0, busy)
+            candidate.busy = (self.now, math.fsum([self._share(candidate, name) for name in models]))
+        return candidate.busy[1] + math.fsum([self._share(candidate, name) for name in candidate.reserved.by_model if name not in models])
 
     def _share(self, candidate: Candidate, model: str) -> float:
         """Slots of one holder that the demand for a model keeps busy."""

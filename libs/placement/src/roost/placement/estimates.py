@@ -121,8 +121,10 @@ class Estimates:
     def _with_load(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
         """The estimate where the model is not ready."""
         model = request.model
-        ahead, free = _ahead_and_free(candidate, request.priority)
         status = candidate.state.models.get(model)
+        if status is None and model not in candidate.reserved.by_model:
+            return self._with_first_load(candidate, request, now)
+        ahead, free = _ahead_and_free(candidate, request.priority)
         load_s = self._load_s(candidate, model, status, now)
         memory_s = self._memory_s(candidate, model, now) if status is None else 0.0
         load_s += memory_s
@@ -135,6 +137,18 @@ class Estimates:
             load_s + self._turns_s(candidate, model, min(same_load, ahead) + 1 - places, places),
         )
         return Estimate(wait_s, max(0, ahead - free), load_s, status is not None, memory_s)
+
+    def _with_first_load(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
+        """The estimate where the request would be the first to wait for the model."""
+        model = request.model
+        memory_s = self._memory_s(candidate, model, now)
+        load_s = self.whole_load_s(candidate, model) + memory_s
+        plain = candidate.plain or self._plain(candidate)
+        if plain.wait_s == 0 or (plain.wait_s > 0 and not request.priority):
+            return Estimate(max(plain.wait_s, load_s), plain.ahead, load_s, False, memory_s)
+        ahead, free = _ahead_and_free(candidate, request.priority)
+        slot_s = self._turns_s(candidate, model, ahead + 1 - free)
+        return Estimate(max(slot_s, load_s), max(0, ahead - free), load_s, False, memory_s)
 
     def own_service_s(self, candidate: Candidate, model: str) -> float:
         """How long a request of this model holds a slot there: measured there, by any worker, as others there do, or the default."""

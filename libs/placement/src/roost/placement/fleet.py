@@ -130,6 +130,7 @@ class Fleet:
         candidate.queue_depth += 1
         candidate.outstanding += 1
         candidate.plain = None
+        candidate.weighed = None
         candidate.group.outstanding += 1
 
     def recount(self, node_id: str) -> None:

@@ -20,6 +20,28 @@ class Victim(NamedTuple):
     leaves_in_s: float
 
 
+class Room(NamedTuple):
+    """Seconds until there is memory for a load, and seconds that others are expected to wait because of what leaves."""
+
+    memory_s: float
+    eviction_s: float
+
+
+class Weighed:
+    """What loads on one worker come to by one report and the reservations since, worked out when it is needed, `as_of` then.
+
+    `rooms` by the size of what would be loaded; `busy_slots` are kept so on average by what is there or on its way.
+    """
+
+    __slots__ = ("as_of", "busy_slots", "free_bytes", "rooms")
+
+    def __init__(self, as_of: float) -> None:
+        self.as_of = as_of
+        self.rooms: dict[int, Room] = {}
+        self.free_bytes: float | None = None
+        self.busy_slots: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class HeldMemory:
     """A worker's memory by one report: what a load can have at once, and what it can have later, soonest first.

@@ -74,21 +74,25 @@ class Reservations:
         tally.open[decision_id] = reservation
         tally.count += 1
         tally.by_priority[priority] += 1
-        tally.by_model[model] = tally.by_model.get(model, 0) + 1
+        by_model = tally.by_model
+        by_model[model] = by_model[model] + 1 if model in by_model else 1
 
     def drop(self, decision_id: str) -> str | None:
         """Drop one. The worker it was for, or None if it is not open."""
         reservation = self._open.pop(decision_id, None)
         if reservation is None:
             return None
-        tally = self._tallies[reservation.node_id]
+        node_id, model, priority, _ = reservation
+        tally = self._tallies[node_id]
         del tally.open[decision_id]
         tally.count -= 1
-        tally.by_priority[reservation.priority] -= 1
-        tally.by_model[reservation.model] -= 1
-        if tally.by_model[reservation.model] == 0:
-            del tally.by_model[reservation.model]
-        return reservation.node_id
+        tally.by_priority[priority] -= 1
+        by_model = tally.by_model
+        if by_model[model] == 1:
+            del by_model[model]
+        else:
+            by_model[model] -= 1
+        return node_id
 
     def drop_reached(self, node_id: str, outcomes: Iterable[DecisionOutcome]) -> None:
         """Drop those for this worker that its report names."""
