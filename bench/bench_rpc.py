@@ -34,7 +34,16 @@ from rich.console import Console
 from rich.table import Table
 
 from roost.cluster.view import ClusterView
-from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, CatalogueModel, DecisionOutcome, ModelStatus, ModelTiming, Phase, WorkerState
+from roost.cluster.worker_state import (
+    MAX_OUTCOMES,
+    CacheResult,
+    CatalogueModel,
+    DecisionOutcome,
+    ModelStatus,
+    ModelTiming,
+    Phase,
+    WorkerState,
+)
 from roost.coordinator.central import Central
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.plane import CentralPlane

@@ -93,7 +93,7 @@ class Estimates:
         """What a request at priority 0 waits for a slot; -1.0 where that depends on its model."""
         if candidate.has_limits is None:
             slots = candidate.state.slots
-            candidate.has_limits = any([0 < status.max_parallel < slots for status in candidate.state.models.values()])
+            candidate.has_limits = any(0 < status.max_parallel < slots for status in candidate.state.models.values())
         if candidate.has_limits:
             return -1.0
         ahead, free = _ahead_and_free(candidate, 0)
