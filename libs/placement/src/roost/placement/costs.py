@@ -59,9 +59,7 @@ class Costs:
         self.looked_at[candidate] = (cost, estimate)
         return cost
 
-    def _with_load(  # noqa: PLR0913, PLR0917  # what `of` knows already
-        self, candidate: Candidate, model: str, estimate: Estimate, load_s: float, first_token_s: float, at_most: float
-    ) -> Cost:
+    def _with_load(self, candidate: Candidate, model: str, estimate: Estimate, load_s: float, first_token_s: float, at_most: float) -> Cost:
         queue_s = max(0.0, estimate.wait_s - load_s)
         if estimate.is_loading or candidate.reserved.by_model.get(model):
             return Cost(queue_s, load_s, first_token_s=first_token_s)

@@ -48,9 +48,7 @@ class Demand:
 
     def _drop_faded(self, now: float) -> None:
         self._recent = {
-            model: (faded, as_of)
-            for model, (faded, as_of) in self._recent.items()
-            if faded * exp((as_of - now) / self._window_s) >= _FADED
+            model: (faded, as_of) for model, (faded, as_of) in self._recent.items() if faded * exp((as_of - now) / self._window_s) >= _FADED
         }
 
     def __repr__(self) -> str:

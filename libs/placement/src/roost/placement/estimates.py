@@ -89,7 +89,7 @@ class Estimates:
     def _plain_anew(self, candidate: Candidate) -> Estimate:
         slots = candidate.state.slots
         if candidate.has_limits is None:
-            candidate.has_limits = any([0 < status.max_parallel < slots for status in candidate.state.models.values()])
+            candidate.has_limits = any(0 < status.max_parallel < slots for status in candidate.state.models.values())
         if candidate.has_limits:
             return DEPENDS_ON_MODEL
         ahead, free = _ahead_and_free(candidate, 0)

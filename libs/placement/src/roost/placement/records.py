@@ -103,9 +103,7 @@ def _rank(considered: Considered, chosen: str) -> tuple[bool, float]:
     return (considered.entry.node_id != chosen, 0.0 if considered.cost is None else considered.cost.total_s)
 
 
-def seen_by(
-    looked_at: Mapping[Candidate, tuple[Cost, Estimate]], chosen: Candidate, others: Iterable[Candidate], model: str
-) -> list[Seen]:
+def seen_by(looked_at: Mapping[Candidate, tuple[Cost, Estimate]], chosen: Candidate, others: Iterable[Candidate], model: str) -> list[Seen]:
     """The chosen worker, those that the policy priced, and if it priced none some `others` that have the model: at most eight."""
     if 0 < len(looked_at) <= MOST_CONSIDERED and chosen in looked_at:
         return [(each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), cost) for each, (cost, _) in looked_at.items()]

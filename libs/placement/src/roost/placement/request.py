@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import MAX_MODEL_NAME, MAX_REQUEST_ID, PRIORITIES, check_model_name, check_priority, check_request_id
@@ -42,7 +42,7 @@ class PlacementRequest(_Fields):
         deadline_s: float = 0.0,
         excluded: frozenset[str] = NO_WORKERS,
         may_queue: bool = False,  # noqa: FBT001, FBT002  # a field
-    ) -> PlacementRequest:
+    ) -> Self:
         # One condition that nearly every request meets. What does not is looked at again, to name the field.
         if not (
             len(request_id) <= MAX_REQUEST_ID

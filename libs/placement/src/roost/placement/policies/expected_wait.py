@@ -90,11 +90,7 @@ class ExpectedWait:
         if candidate.queue_depth >= DEEPEST_QUEUE:
             return Patience(LOOKAHEAD_S, cost)
         if not self._has_or_loads(candidate, request.model):
-            if waiting.is_due:
-                return None
-            if waiting.can_tell and self._is_ready_for(request):
-                return self._tell(candidate, request.model, cost)
-            return self._patience_to_load(request, waiting, cost)
+            return None if waiting.is_due else self._patience_to_load(request, waiting, candidate, cost)
         if waiting.backlog:  # they are served first, whatever room there is for its priority
             return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
         if cost.load_s and self._is_ready_for(request):  # whoever is free first, the copy or another, can have it then
@@ -108,12 +104,15 @@ class ExpectedWait:
             self._told[model] = self._costs.now
         return Patience(LOOKAHEAD_S, cost, "" if is_told else candidate.node_id)
 
-    def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, cost: Cost) -> Patience | None:
-        """Until there is memory, and until those who wait have waited as long as others will because of it."""
+    def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
+        """Until there is memory, and until those who wait have waited as long as others will because of it; or until there is a copy."""
+        is_copy = self._is_ready_for(request)
+        if is_copy and waiting.can_tell:
+            return self._tell(candidate, request.model, cost)
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s
-        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or self._is_ready_for(request):
+        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or is_copy:
             return None
         return Patience((loses_s - waiting.waited_s) / max(1.0, waiting.weight), cost)
 

@@ -92,10 +92,12 @@ class SchedulingPlane:
             raise
         if decision is not None:
             self._decided(decision, started)
-        self._make_copies()
+        else:
+            self._make_copies()
         return decision
 
     def _make_copies(self) -> None:
+        """Those that became wanted while requests were told to wait."""
         if self._have_copied is not None:
             for worker_id, model in self._dispatcher.take_copies():
                 self._have_copied(worker_id, model)
