@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from roost.cluster.view import WorkerEntry
 from roost.cluster.worker_entry import room_bytes
 from roost.placement.estimate import Estimate
-from roost.placement.memory import HeldMemory, Victim, Weighed
+from roost.placement.memory import HeldMemory, Residents, Weighed
 from roost.placement.reservations import Tally
 
 
@@ -59,7 +59,7 @@ class Candidate:
     """
 
     __slots__ = (
-        "busy",
+        "base_s",
         "entry",
         "group",
         "has_limits",
@@ -74,11 +74,11 @@ class Candidate:
         "ready",
         "ready_since",
         "reserved",
+        "residents",
         "room_bytes",
         "service_time_s",
         "state",
         "unreserved_bytes",
-        "victims",
         "weighed",
     )
 
@@ -104,17 +104,20 @@ class Candidate:
         self.has_limits: bool | None = None  # a model there runs fewer requests at once than there are slots
         self.held_memory: HeldMemory | None = None
         self.unreserved_bytes: float | None = None
-        self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
-        self.busy: tuple[float, float] | None = None  # as of then: slots that what is there keeps busy, by `Costs`
+        self.residents: Residents | None = None  # by `Costs`
         self.count_load()
 
     def count_load(self) -> None:
         """Bring the sums up to date with the report and the reservations."""
         self.queue_depth = self.state.queue_depth + self.reserved.count
         self.outstanding = self.queue_depth + self.state.busy_slots
-        # Until a report or a reservation changes it: at priority 0 for any model ready there, by `Estimates`; and by `Costs`.
-        self.plain: Estimate | None = None
+        self.forget_weight()
+
+    def forget_weight(self) -> None:
+        """A report or a reservation changed what was worked out of its load: by `Estimates`, by `Costs`, and by indexes."""
+        self.plain: Estimate | None = None  # at priority 0 for any model that is ready there
         self.weighed: Weighed | None = None
+        self.base_s: float | None = None  # the part of an index's key that is the same for all models
 
     def __repr__(self) -> str:
         return f"<Candidate {self.state!r} reserved={self.reserved.count}>"

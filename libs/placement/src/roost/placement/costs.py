@@ -8,7 +8,8 @@ A worker puts out models that nobody uses before models in use, and the cheapest
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
@@ -16,7 +17,7 @@ from roost.placement.demand import cost_of_absence_s
 from roost.placement.estimate import Estimate
 from roost.placement.estimates import Estimates
 from roost.placement.fleet import Fleet
-from roost.placement.memory import Room, Victim, Weighed
+from roost.placement.memory import Residents, Room, Victim, Weighed
 from roost.placement.request import PlacementRequest
 
 VICTIMS_FOR_S = 0.5  # a rate that fades over 30 s changes by less than 2 % meanwhile
@@ -28,6 +29,14 @@ RESIDENCY_LOADS = 0.5
 BUSIEST = 0.9  # share of slots beyond which the mean queue, `busy / (1 - busy)`, is continued by its tangent: it ends at 1
 # Copies that are busy for a larger share of their slots would let requests wait if one of them left.
 SPARE_SHARE = 0.8
+
+
+class Use(NamedTuple):
+    """How a model is asked for: requests a second, seconds that each would hold a slot of one worker, and copies that are ready."""
+
+    rate: float
+    service_s: float
+    copies: int
 
 
 NO_ROOM_NEEDED = Room(0.0, 0.0)
@@ -154,20 +163,23 @@ class Costs:
 
     def victims(self, candidate: Candidate) -> tuple[Victim, ...]:
         """What the worker could put out, first to go first."""
-        if candidate.victims is None or not 0 <= self.now - candidate.victims[0] <= VICTIMS_FOR_S:
-            candidate.victims = (self.now, tuple(sorted(self._victims(candidate))))
-        return candidate.victims[1]
+        return self._residents(candidate).victims
 
     def absence_s(self, candidate: Candidate, model: str) -> float:
         """Seconds that others are expected to wait if the model leaves the worker."""
-        rate = self.demand.rate(model, self.now)
-        copies = len(self._fleet.ready_on(model))
+        return self._absence_s(candidate, model, self._use(candidate, model))
+
+    def _absence_s(self, candidate: Candidate, model: str, use: Use) -> float:
+        rate, service_s, copies = use
         if copies > 1:
-            busy_workers = rate * self.estimates.own_service_s(candidate, model) / candidate.state.slots
-            if copies - 1 >= busy_workers / SPARE_SHARE:
+            if copies - 1 >= rate * service_s / candidate.state.slots / SPARE_SHARE:
                 return 0.0
             rate /= copies
         return cost_of_absence_s(rate, self.estimates.whole_load_s(candidate, model))
+
+    def _use(self, candidate: Candidate, model: str) -> Use:
+        rate = self.demand.rate(model, self.now)
+        return Use(rate, self.estimates.own_service_s(candidate, model), len(self._fleet.ready_on(model)))
 
     def crowding_s(self, candidate: Candidate, model: str) -> float:
         """Seconds that this request and those within one load are expected to wait for others' slots if the model comes to live there."""
@@ -183,22 +195,24 @@ class Costs:
     def _busy_slots(self, candidate: Candidate) -> float:
         """Slots that the demand for the models that are there, or are on their way, keeps busy on average."""
         models = candidate.state.models
-        if candidate.busy is None or not 0 <= self.now - candidate.busy[0] <= VICTIMS_FOR_S:
-            candidate.busy = (self.now, math.fsum([self._share(candidate, name) for name in models]))
-        return candidate.busy[1] + math.fsum([self._share(candidate, name) for name in candidate.reserved.by_model if name not in models])
+        coming = math.fsum([_busy_slots(self._use(candidate, name)) for name in candidate.reserved.by_model if name not in models])
+        return self._residents(candidate).busy_slots + coming
 
-    def _share(self, candidate: Candidate, model: str) -> float:
-        """Slots of one holder that the demand for a model keeps busy."""
-        rate = self.demand.rate(model, self.now)
-        return rate * self.estimates.own_service_s(candidate, model) / max(1, len(self._fleet.ready_on(model)))
+    def _residents(self, candidate: Candidate) -> Residents:
+        residents = candidate.residents
+        if residents is None or not 0 <= self.now - residents.as_of <= VICTIMS_FOR_S:
+            uses = {model: self._use(candidate, model) for model in candidate.state.models}
+            victims = tuple(sorted(self._victims(candidate, uses)))
+            residents = candidate.residents = Residents(self.now, victims, math.fsum(map(_busy_slots, uses.values())))
+        return residents
 
-    def _victims(self, candidate: Candidate) -> list[Victim]:
+    def _victims(self, candidate: Candidate, uses: Mapping[str, Use]) -> list[Victim]:
         found: list[Victim] = []
         for status in candidate.state.models.values():
             size, model = status.size_bytes, status.name
             if status.is_pinned or not size:
                 continue
-            cost_s = self.absence_s(candidate, model)
+            cost_s = self._absence_s(candidate, model, uses[model])
             if status.is_ready:
                 leaves_in_s = max(0.0, self.stays_until(candidate, model) - self.now)
             else:
@@ -217,3 +231,8 @@ class Costs:
 
     def __repr__(self) -> str:
         return f"<Costs at {self.now:.3f} s, {self.demand!r}>"
+
+
+def _busy_slots(use: Use) -> float:
+    """Slots of one of the holders that the demand for a model keeps busy, or would where there is none."""
+    return use.rate * use.service_s / max(1, use.copies)

@@ -129,8 +129,7 @@ class Fleet:
         """One more reservation was made for it: what `recount` would find. Followers are not told of heavier candidates."""
         candidate.queue_depth += 1
         candidate.outstanding += 1
-        candidate.plain = None
-        candidate.weighed = None
+        candidate.forget_weight()
         candidate.group.outstanding += 1
 
     def recount(self, node_id: str) -> None:

@@ -20,6 +20,14 @@ class Victim(NamedTuple):
     leaves_in_s: float
 
 
+class Residents(NamedTuple):
+    """What the models on a worker come to, `as_of` then: what it could put out, first to go first, and the slots they keep busy."""
+
+    as_of: float
+    victims: tuple[Victim, ...]
+    busy_slots: float
+
+
 class Room(NamedTuple):
     """Seconds until there is memory for a load, and seconds that others are expected to wait because of what leaves."""
 

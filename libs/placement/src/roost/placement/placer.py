@@ -228,7 +228,7 @@ class Placer:
         self._fleet.entry_changed(before, after)
 
     def _drop_outdated(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
-        """Reservations that this report answers: those it names, and without naming them those of an earlier life or a simple reporter's."""
+        """Reservations that this report answers: those it names, and unnamed ones of an earlier life or for a simple reporter."""
         state = after.state
         if before is not None and is_later_life(before.state, state):
             self._reservations.drop_made_before(state.node_id, float("inf"))

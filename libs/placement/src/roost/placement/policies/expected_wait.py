@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
 from roost.placement.costs import FIRST_TOKEN_SHARE, Costs
+from roost.placement.estimate import DEPENDS_ON_MODEL
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
 from roost.placement.load_index import lightest
@@ -244,12 +245,14 @@ class ExpectedWait:
         request = PlacementRequest("", model)
 
         def key(candidate: Candidate) -> float:
-            plain = candidate.plain  # in most cases all that `wait_of` says
-            wait_s = plain.wait_s if plain is not None and plain.wait_s >= 0 else wait_of(candidate, request)
-            state = candidate.state
-            timing = state.timings.get(model)
+            base_s = candidate.base_s
+            if base_s is None:
+                base_s = wait_of(candidate, request) + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
+                if candidate.plain is not DEPENDS_ON_MODEL:
+                    candidate.base_s = base_s
+            timing = candidate.state.timings.get(model)
             service_s = timing.service_time_s if timing is not None and timing.service_time_s else service_of(candidate, model)
-            return wait_s + FIRST_TOKEN_SHARE * service_s + LOAD_WEIGHT_S * candidate.outstanding / state.slots
+            return base_s + FIRST_TOKEN_SHARE * service_s
 
         return key
 
