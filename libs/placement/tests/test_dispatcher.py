@@ -85,6 +85,22 @@ def test_a_request_with_a_higher_priority_is_bound_before_those_that_wait() -> N
     assert desk.ask("high", priority=9, now=0.01), "only its own kind stands before it"
 
 
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(priorities=st.lists(st.integers(0, 9), min_size=1, max_size=30))
+def test_who_waits_is_bound_by_priority_and_then_by_arrival(priorities: list[int]) -> None:
+    desk = Desk(holding("w", "llama-7b", slots=1))
+    while desk.ask("fills"):
+        pass
+    waiting = [
+        name for name, its in ((f"{its}:{number}", its) for number, its in enumerate(priorities)) if not desk.ask(name, priority=its)
+    ]
+    bound: list[str] = []
+    for number in range(1, 100):
+        bound += desk.report(holding("w", "llama-7b", slots=1, sequence=1 + number, outcomes=desk.outcomes("w")), 0.001 * number)
+    assert [name for name in bound if name != "fills"] == sorted(waiting, key=lambda name: -int(name[0]))
+    assert len(desk.dispatcher) == 0
+
+
 def test_the_lowest_priority_is_bound_within_the_aging_bound_though_the_highest_keeps_coming() -> None:
     aging_s = 0.5
     desk = Desk(holding("w", "llama-7b", slots=1))

@@ -43,6 +43,20 @@ def test_each_aging_time_waited_raises_an_item_by_one_priority(waited_s: float, 
     assert queue.pop(waited_s) == first
 
 
+@pytest.mark.parametrize(("waited_s", "first"), [(19.9, "2:0"), (20.1, "0 that waited")])
+def test_what_an_item_has_waited_elsewhere_counts(waited_s: float, first: str) -> None:
+    queue = queue_of(2)
+    queue.push("0 that waited", 0, 0.0, waited_s)
+    assert queue.pop(0.0) == first
+
+
+def test_an_item_that_comes_at_nine_stands_behind_those_that_are() -> None:
+    queue = queue_of(9)
+    queue.push("waited", 0, 1.0, 9 * AGING_S)
+    queue.push("later", 9, 2.0)
+    assert [queue.pop(2.0) for _ in range(3)] == ["9:0", "waited", "later"]
+
+
 def test_a_full_queue_refuses_with_a_retry_and_keeps_what_it_has() -> None:
     queue = queue_of(0, 0, capacity=2)
     with pytest.raises(NoCapacity, match="2 requests are waiting and the queue is full") as refused:
@@ -127,15 +141,15 @@ def _at_nine_for(arrival: tuple[int, float], now: float) -> float:
 
 
 @settings(derandomize=True, deadline=None)
-@given(pushes=pushes, priority=st.integers(0, 9))
-def test_ahead_of_tells_how_many_would_be_served_before_a_new_item(pushes: list[tuple[int, float]], priority: int) -> None:
+@given(pushes=pushes, priority=st.integers(0, 9), waited_s=st.just(0.0) | st.floats(0, 200))
+def test_ahead_of_tells_how_many_would_be_served_before_a_new_item(pushes: list[tuple[int, float]], priority: int, waited_s: float) -> None:
     queue: PriorityQueue[int] = PriorityQueue(capacity=100, aging_s=AGING_S)
     now = 0.0
     for number, (pushed, gap_s) in enumerate(pushes):
         now += gap_s
         queue.push(number, pushed, now)
-    ahead = queue.ahead_of(priority, now)
-    queue.push(-1, priority, now)
+    ahead = queue.ahead_of(priority, now, waited_s)
+    queue.push(-1, priority, now, waited_s)
     assert [queue.pop(now) for _ in range(len(pushes) + 1)].index(-1) == ahead
 
 
@@ -167,12 +181,12 @@ class AnyUse(RuleBasedStateMachine):
         self.pushed = 0
         self.waiting: dict[int, int] = {}
 
-    @rule(target=tickets, priority=st.integers(0, 9), gap_s=st.floats(0, 60))
-    def push(self, priority: int, gap_s: float) -> tuple[int, Ticket | None]:
+    @rule(target=tickets, priority=st.integers(0, 9), gap_s=st.floats(0, 60), waited_s=st.just(0.0) | st.floats(0, 200))
+    def push(self, priority: int, gap_s: float, waited_s: float) -> tuple[int, Ticket | None]:
         self.now += gap_s
         self.pushed += 1
         try:
-            ticket = self.queue.push(self.pushed, priority, self.now)
+            ticket = self.queue.push(self.pushed, priority, self.now, waited_s)
         except NoCapacity:
             assert len(self.waiting) == 8
             return self.pushed, None

@@ -53,6 +53,51 @@ def test_a_low_priority_that_has_waited_long_enough_runs_before_a_later_high_one
     assert slots.next(6.0) is low
 
 
+def test_what_a_job_has_waited_in_a_scheduler_counts() -> None:
+    slots = Slots(1, queue_capacity=8, aging_s=1.0)
+    low = job(residency("a"), 0)
+    slots.admit(job(residency("a"), 5), 0.0)
+    assert (slots.position(0, 0.0), slots.position(0, 0.0, 6.0)) == (1, 0)
+    slots.admit(low, 0.0, 6.0)
+    assert slots.next(0.0) is low
+
+
+@settings(deadline=None, derandomize=True)
+@given(places=st.integers(1, 4), lowest=st.integers(4, 40), highest=st.integers(1, 10), ran_s=st.floats(0.0, 9.0))
+def test_the_highest_priority_waits_for_what_runs_and_for_its_own_kind(places: int, lowest: int, highest: int, ran_s: float) -> None:
+    slots = Slots(places, queue_capacity=64, aging_s=10.0)
+    for _ in range(lowest):
+        slots.admit(job(residency("a")), 0.0)
+    running = [granted for _ in range(places) if (granted := slots.next(0.0)) is not None]
+    urgent = [job(residency("a"), 9) for _ in range(highest)]
+    for each in urgent:
+        slots.admit(each, ran_s)
+    served: list[Job | None] = []
+    for _ in urgent:
+        slots.leave(running.pop(0))
+        served.append(slots.next(ran_s))
+        running += [granted for granted in served[-1:] if granted is not None]
+    assert [id(granted) for granted in served] == [id(each) for each in urgent]
+
+
+@settings(deadline=None, derandomize=True)
+@given(places=st.integers(1, 4), rivals=st.integers(0, 20))
+def test_the_lowest_priority_runs_within_the_aging_bound_though_the_highest_keeps_coming(places: int, rivals: int) -> None:
+    slots = Slots(places, queue_capacity=1_000, aging_s=1.0)
+    model = residency("a", max_parallel=places)
+    lowest = job(model)
+    for each in [*(job(model, 9) for _ in range(rivals)), lowest]:
+        slots.admit(each, 0.0)
+    seconds = 0
+    while lowest.granted_at is None:  # each second every slot serves one, and as many come
+        seconds += 1
+        for granted in [granted for _ in range(places) if (granted := slots.next(float(seconds))) is not None]:
+            slots.leave(granted)
+        for _ in range(places):
+            slots.admit(job(model, 9), float(seconds))
+    assert seconds <= 9 * 1.0 + (rivals + 1) / places + 1
+
+
 def test_a_job_whose_model_is_loading_stands_in_nobodys_way() -> None:
     slots = Slots(1, queue_capacity=8, aging_s=10.0)
     ready = job(residency("b"), 0)

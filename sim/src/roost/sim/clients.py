@@ -73,7 +73,7 @@ class Clients:
         self._delays = delays
         self._manners = manners
         self._ended = ended
-        self._requests: dict[str, PlacementRequest] = {}
+        self._requests: dict[tuple[str, int, bool], PlacementRequest] = {}
         self._cut: dict[int, float] = {}
         self._held: list[Flight] = []
         for machine in machines:
@@ -92,10 +92,12 @@ class Clients:
 
     def _request(self, flight: Flight) -> PlacementRequest:
         if flight.excluded:
-            return PlacementRequest("", flight.model, excluded=flight.excluded)
-        request = self._requests.get(flight.model)
+            return PlacementRequest("", flight.model, flight.priority, excluded=flight.excluded)
+        may_queue = self._manners.may_queue and flight.may_wait
+        key = (flight.model, flight.priority, may_queue)
+        request = self._requests.get(key)
         if request is None:
-            request = self._requests[flight.model] = PlacementRequest("", flight.model, may_queue=self._manners.may_queue)
+            request = self._requests[key] = PlacementRequest("", flight.model, flight.priority, may_queue=may_queue)
         return request
 
     # --- what the plane says (`Asker`) ------------------------------------------------------------
@@ -114,6 +116,8 @@ class Clients:
         if not isinstance(error, NoWorkers | NoCapacity):
             self._close(flight, REFUSED)
             return
+        if isinstance(error, NoWorkers):  # as `RoostClient` does: nobody waits twice for a worker that did not come
+            flight.may_wait = flight.may_wait and bool(flight.excluded)
         attempts = self._attempts(flight)
         self._again(flight, attempts.scheduler_refused(server_wish_s=error.retry_after_s), REFUSED)
 

@@ -30,6 +30,8 @@ class Flight:
     output_tokens: int = 0
     client: int = -1
     home: int = 0
+    priority: int = 0
+    may_wait: bool = True  # in the decider: until it has waited there in vain
     decision_id: str = ""
     tries: int = 0
     waited_for_load: bool = False  # in the decider, until some worker had the model: a join, though it finds the model ready

@@ -137,7 +137,7 @@ class Machine:
             self._changed()
             raise
         lease = acquired.lease
-        job = FlightJob(flight.model, 0, now, acquired.result, lease, flight=flight)
+        job = FlightJob(flight.model, flight.priority, now, acquired.result, lease, flight=flight)
         flight.machine, flight.job = self, job
         self.flights[lease] = flight
         self.outcomes.looked_up(acquired.result)
@@ -149,7 +149,7 @@ class Machine:
             self.cache.start(lease)
             self._work.started(self, flight, lease.residency)
         else:
-            slots.admit(job, now)
+            slots.admit(job, now, now - flight.arrival_s)
         for listener in self.on_arrival if acquired.result is _HIT else self.on_change:
             listener()
 

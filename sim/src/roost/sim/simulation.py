@@ -221,6 +221,7 @@ class Simulation:
     def _start(self, ask: Ask, client: int) -> None:
         number = self.ledger.open(ask.at_s, ask.model)
         flight = Flight(number, self.models[ask.model].name, ask.at_s, ask.service_s, ask.prompt_tokens, ask.output_tokens, client)
+        flight.priority = ask.priority
         if self.plane_name != "central":
             flight.home = (number if client < 0 else client) % self._homes  # each by the next sidecar in turn; a client by its own
         self._clients.begin(flight)

@@ -15,13 +15,14 @@ from roost.sim.traces import TraceRow
 
 
 class Ask(NamedTuple):
-    """One request: `model` is its place in the list of models. `service_s` is 0.0 where it follows from the tokens."""
+    """One request: `model` is its place in the list of models. `service_s` is 0.0 where it follows from the tokens. `priority` is 0-9."""
 
     at_s: float
     model: int
     prompt_tokens: int = 0
     output_tokens: int = 0
     service_s: float = 0.0
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from roost.v1 import worker_pb2
 from roost.v1.worker_pb2_grpc import WorkerStub
 
 ACCEPT_TIMEOUT_S = 5.0  # a worker accepts or refuses a request as it arrives: one that says nothing for so long does not live
+MAX_WAITED_S = 86_400.0  # the bound of the contract
 END_TIMEOUT_S = 1.0  # after its completion a worker has this long to end the call; nothing more is expected of it
 
 WorkerEvent = Accepted | Token | Completed
@@ -65,6 +66,11 @@ class Deadline:
     @property
     def is_over(self) -> bool:
         return asyncio.get_running_loop().time() >= self.at
+
+    @property
+    def waited_s(self) -> float:
+        """Since the generation was asked for, within what the wire takes."""
+        return min(MAX_WAITED_S, max(0.0, asyncio.get_running_loop().time() - (self.at - self.timeout_s)))
 
 
 class WorkerCall:
@@ -180,6 +186,7 @@ class GenerationRun:
             number += 1
             yield Scheduled(decision, number, str(self._failures[-1]) if self._failures else "")
             request.request_id, request.decision_id = decision.request_id, decision.decision_id
+            request.waited_s = self._deadline.waited_s
             try:
                 async with aclosing(WorkerCall(self._channels, decision, self._deadline).events(request)) as events:
                     async for event in events:

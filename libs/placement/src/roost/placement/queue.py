@@ -3,6 +3,7 @@
 State: the waiting items, each in exactly one of two orders. An item's effective priority is `priority + waited / aging_s`, at most 9. Below
 9 the order of two items never changes, because both age alike: it is the order of `priority * aging_s - arrival`, which is computed once.
 At 9 aging ends and arrival alone counts; an item moves over once, at `arrival + (9 - priority) * aging_s`, and they do so in their order.
+An item that has waited elsewhere before (in a scheduler) counts as having arrived that much earlier, but at 9 it stands as it came.
 Invariants: at most `capacity` items; none is lost or served twice; nothing that arrives after an item has reached 9 is served before it
 while both are ready, so an item waits for those that were there by then and for no others: nothing starves.
 """
@@ -52,14 +53,18 @@ class PriorityQueue(Generic[T]):
         self._depths = [0] * PRIORITIES
         self._next_number = 0
 
-    def push(self, item: T, priority: int, now: float) -> Ticket:
-        """Add an item. Raises NoCapacity if the queue is full, InvalidField if the priority is not 0-9."""
+    def push(self, item: T, priority: int, now: float, waited_s: float = 0.0) -> Ticket:
+        """Add an item that has waited for `waited_s` elsewhere and ages by it, too.
+
+        Raises NoCapacity if the queue is full, InvalidField if the priority is not 0-9.
+        """
         check_priority(priority)
         if len(self._waiting) >= self._capacity:
             raise NoCapacity(f"{self._capacity} requests are waiting and the queue is full", RETRY_AFTER_S)
         number = self._next_number
         self._next_number += 1
-        waiting = _Waiting(item, priority, priority * self._aging_s - now, is_at_top=priority == TOP_PRIORITY)
+        urgency_s = priority * self._aging_s - (now - waited_s)
+        waiting = _Waiting(item, priority, urgency_s, is_at_top=self._is_at_top(urgency_s, priority, now))
         self._waiting[number] = waiting
         self._depths[priority] += 1
         if waiting.is_at_top:
@@ -92,12 +97,13 @@ class PriorityQueue(Generic[T]):
         self._take(ticket.number)
         return True
 
-    def ahead_of(self, priority: int, now: float) -> int:
-        """How many items would be served before one of this priority that arrived now, if all were ready."""
+    def ahead_of(self, priority: int, now: float, waited_s: float = 0.0) -> int:
+        """How many items would be served before one of this priority that came now, having waited elsewhere, if all were ready."""
         self._promote(now)
-        if priority >= TOP_PRIORITY:
+        urgency_s = priority * self._aging_s - (now - waited_s)
+        if self._is_at_top(urgency_s, priority, now):
             return len(self._top)
-        return len(self._top) + self._aging.bisect_right((now - priority * self._aging_s, self._next_number))
+        return len(self._top) + self._aging.bisect_right((-urgency_s, self._next_number))
 
     def depth_by_priority(self) -> tuple[int, ...]:
         """Waiting items by the priority they came with, index 0-9."""
@@ -109,6 +115,9 @@ class PriorityQueue(Generic[T]):
     def __repr__(self) -> str:
         depths = " ".join(f"p{priority}:{count}" for priority, count in enumerate(self._depths) if count)
         return f"<PriorityQueue {len(self)}/{self._capacity} {depths or 'empty'}, {len(self._top)} at top>"
+
+    def _is_at_top(self, urgency_s: float, priority: int, now: float) -> bool:
+        return priority >= TOP_PRIORITY or urgency_s >= TOP_PRIORITY * self._aging_s - now
 
     def _promote(self, now: float) -> None:
         """Move over the items that have reached 9: those with `urgency_s >= 9 * aging_s - now`."""

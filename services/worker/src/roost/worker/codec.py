@@ -29,6 +29,7 @@ def generation_request_from_wire(wire: worker_pb2.GenerateRequest) -> Generation
         seed=wire.seed if wire.HasField("seed") else None,
         stop=tuple(wire.stop),
         decision_id=wire.decision_id,
+        waited_s=wire.waited_s,
     )
 
 
@@ -45,6 +46,7 @@ def generation_request_to_wire(request: GenerationRequest) -> worker_pb2.Generat
         seed=request.seed,
         stop=request.stop,
         decision_id=request.decision_id,
+        waited_s=request.waited_s,
     )
 
 

@@ -17,6 +17,7 @@ MAX_TOP_K = 1_000
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 64
 MAX_DECISION_ID = 128
+MAX_WAITED_S = 86_400.0  # a day: no caller waits that long, and every request is at the highest priority long before
 MAX_SEED = 2**32 - 1
 
 
@@ -35,6 +36,7 @@ class GenerationRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     decision_id: str = ""
+    waited_s: float = 0.0
 
     def __post_init__(self) -> None:
         check_request_id(self.request_id)
@@ -47,6 +49,8 @@ class GenerationRequest:
         _check_stops(self.stop)
         if len(self.decision_id) > MAX_DECISION_ID:
             raise InvalidField("decision_id", f"has {len(self.decision_id)} characters; at most {MAX_DECISION_ID} are allowed")
+        if not 0 <= self.waited_s <= MAX_WAITED_S:
+            raise InvalidField("waited_s", f"must be 0-{MAX_WAITED_S:g} (got {self.waited_s})")
 
     def sampling_for(self, spec: ModelSpec) -> Sampling:
         """How the engine of `spec` shall choose tokens. Raises InvalidField if more tokens are wanted than the model's limit."""

@@ -60,9 +60,9 @@ class Slots:
     def running(self, model: str) -> int:
         return self._running.get(model, 0)
 
-    def position(self, priority: int, now: float) -> int:
-        """Waiting jobs that would be served before a new one of `priority`."""
-        return self._queue.ahead_of(priority, now)
+    def position(self, priority: int, now: float, waited_s: float = 0.0) -> int:
+        """Waiting jobs that would be served before a new one of `priority` that has waited so long elsewhere."""
+        return self._queue.ahead_of(priority, now, waited_s)
 
     def check_room(self, expected_s: float) -> None:
         """Raises NoCapacity when the queue is full; `expected_s` is when a place in it is expected to be free."""
@@ -70,9 +70,9 @@ class Slots:
             retry_s = min(LATEST_RETRY_S, max(SOONEST_RETRY_S, expected_s))
             raise NoCapacity(f"the queue is full: {self.queue_capacity} requests wait for {self.slots} slots", retry_s)
 
-    def admit(self, job: Job, now: float) -> None:
-        """The job waits. Call `check_room` first; raises NoCapacity when the queue is full."""
-        job.ticket = self._queue.push(job, job.priority, now)
+    def admit(self, job: Job, now: float, waited_s: float = 0.0) -> None:
+        """The job waits, and has waited so long elsewhere. Call `check_room` first; raises NoCapacity when the queue is full."""
+        job.ticket = self._queue.push(job, job.priority, now, waited_s)
         self._queued[job.model] += 1
 
     def start_at_once(self, job: Job, now: float) -> bool:
