@@ -158,7 +158,7 @@ class Costs:
 
     def _busy_slots(self, candidate: Candidate, model: str) -> float:
         """Slots that the demand for the other models that are there, or are on their way, keeps busy on average."""
-        models = candidate.state.models.keys() | candidate.reserved.by_model.keys()
+        models = dict.fromkeys((*candidate.state.models, *candidate.reserved.by_model))  # in order, so that the sum can be repeated
         return sum(
             self.demand.rate(name, self.now) * self.estimates.own_service_s(candidate, name) / max(1, len(self._fleet.ready_on(name)))
             for name in models

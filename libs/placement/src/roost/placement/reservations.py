@@ -52,6 +52,10 @@ class Reservations:
         self._tallies: dict[str, Tally] = {}
         self._made_since = -math.inf  # nothing in the order is older; asked with each decision, when nearly always nothing has expired
 
+    def open(self) -> tuple[tuple[str, Reservation], ...]:
+        """Every open one by its decision, in the order they were made."""
+        return tuple(self._open.items())
+
     def tally(self, node_id: str) -> Tally:
         """The worker's tally; the same object until the worker is forgotten."""
         tally = self._tallies.get(node_id)
