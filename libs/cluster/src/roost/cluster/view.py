@@ -253,8 +253,8 @@ class ClusterView:
             max_workers=snapshot.max_workers,
             catalogue=snapshot.own,
         )
-        view._entries.update((entry.node_id, entry) for entry in snapshot.entries)  # noqa: SLF001  # its own class
-        view._take_up(snapshot)  # noqa: SLF001  # as above
+        view._entries.update((entry.node_id, entry) for entry in snapshot.entries)
+        view._take_up(snapshot)
         return view
 
     def _take_up(self, snapshot: ViewSnapshot) -> None:

@@ -73,8 +73,8 @@ class Estimates:
 
     def snapshot(self) -> LearnedSnapshot:
         """All that was learned."""
-        measured = (tuple(table.items()) for table in (self._service_time_s, self._load_time_s))
-        return LearnedSnapshot(*measured, self._service_sum_s, self.demand.snapshot())
+        service_time_s, load_time_s = tuple(self._service_time_s.items()), tuple(self._load_time_s.items())
+        return LearnedSnapshot(service_time_s, load_time_s, self._service_sum_s, self.demand.snapshot())
 
     def restore(self, snapshot: LearnedSnapshot) -> None:
         """Go on from what was learned, instead of what this one has."""
