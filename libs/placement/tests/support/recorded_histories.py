@@ -22,7 +22,7 @@ from roost.cluster.worker_state import (
 )
 from roost.placement.decision import Decision
 from roost.placement.dispatcher import Waiter
-from roost.placement.recording.events import Beginning, Event, Terms
+from roost.placement.recording.events import Beginning, Event
 from roost.placement.recording.reading import Reader
 from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
 from roost.placement.recording.writing import Writer
@@ -32,7 +32,6 @@ GB = 1_000_000_000
 CATALOGUE = tuple(CatalogueModel(f"model-{number}", "simulated", (2 + number % 5) * GB) for number in range(12))
 OTHER_CATALOGUE = (*CATALOGUE[:4], CatalogueModel("model-own", "llamacpp", GB, load_time_s=0.3))
 NAMES = [model.name for model in (*CATALOGUE, OTHER_CATALOGUE[-1])]
-TERMS = Terms("", "d", "central", is_view_shared=False, can_tell=False, reservation_bound_s=2.0, remember=0, wall_offset_s=1e9)
 
 
 class History:
@@ -60,8 +59,8 @@ class History:
         self.placer = RecordedPlacer(
             self.view, policy, rng=random.Random(), decider="d", reservation_bound_s=2.0, is_view_shared=is_view_shared
         )
-        terms = TERMS._replace(policy=policy, is_view_shared=is_view_shared)
-        self.dispatcher = Journal(self._write, self._fresh_chance, terms).begin(self.view, self.placer, can_tell=can_tell)
+        journal = Journal(self._write, self._fresh_chance, plane="central", wall_offset_s=1e9)
+        self.dispatcher = journal.begin(self.view, self.placer, can_tell=can_tell)
         self.now = 100.0
         self._sequences = itertools.count(1)
         self._ids = itertools.count(1)

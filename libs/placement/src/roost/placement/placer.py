@@ -68,13 +68,13 @@ class Placer:
     ) -> None:
         self._make_policy = make_policy or policy_factory(policy)
         self._view = view
-        self._decider = decider
+        self.decider = decider
         self._decisions = 0
         self._reservations = Reservations(bound_s=reservation_bound_s)
         self._estimates = Estimates(view)
         self._fleet = Fleet(view, self._reservations.tally)
-        self._is_view_shared = is_view_shared
-        self._reservation_bound_s = reservation_bound_s
+        self.is_view_shared = is_view_shared
+        self.reservation_bound_s = reservation_bound_s
         self.policy = policy
         self.records = records
         self._choose_by(rng, now=0.0)
@@ -86,7 +86,7 @@ class Placer:
         self._costs = Costs(self._fleet, self._estimates)
         self._costs.now = now
         chosen = self._make_policy(self._fleet, rng, self._costs)
-        self._policy: Policy = TwoChoices(chosen, rng) if self._is_view_shared else chosen
+        self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared else chosen
         if self.records is not None:
             self._costs.looked_at = []
 
@@ -106,7 +106,7 @@ class Placer:
         All that a policy, an index or a sum has picked up on its way is made anew, which only shows where ties are broken.
         """
         self._decisions = snapshot.decisions
-        self._reservations = Reservations(bound_s=self._reservation_bound_s)
+        self._reservations = Reservations(bound_s=self.reservation_bound_s)
         for decision_id, reservation in snapshot.reservations:
             self._reservations.make(decision_id, reservation)
         self._estimates = Estimates(self._view)
@@ -253,7 +253,7 @@ class Placer:
     def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
         """Keep a place for the request, and count it. The decision's id."""
         self._decisions += 1
-        decision_id = f"{self._decider}-{self._decisions}"
+        decision_id = f"{self.decider}-{self._decisions}"
         self._reservations.make(decision_id, Reservation(chosen.node_id, request.model, request.priority, now))
         self._fleet.reserved(chosen)
         self.statistics.decided(decision_id, action)

@@ -146,10 +146,12 @@ class RecordedDispatcher(Dispatcher):
 class Journal:
     """What a service makes its recorded parts with."""
 
-    def __init__(self, sink: Sink, fresh_chance: FreshChance, terms: Terms) -> None:
+    def __init__(self, sink: Sink, fresh_chance: FreshChance, *, plane: str, wall_offset_s: float) -> None:
+        """`wall_offset_s`: wall clock minus the decider's clock."""
         self._sink = sink
         self._fresh_chance = fresh_chance
-        self._terms = terms
+        self._plane = plane
+        self._wall_offset_s = wall_offset_s
 
     def begin(self, view: ClusterView, placer: Placer, *, can_tell: bool) -> RecordedDispatcher:
         """The dispatcher; from now on everything is written down. Raises TypeError unless both were made to be recorded."""
@@ -157,7 +159,16 @@ class Journal:
             raise TypeError("a journal records a RecordedView and a RecordedPlacer")
         dispatcher = RecordedDispatcher(placer, can_tell=can_tell)
         dispatcher.numbers, dispatcher.given = {}, 0
-        self._terms = self._terms._replace(can_tell=can_tell)
+        self._terms = Terms(
+            policy=placer.policy,
+            decider=placer.decider,
+            plane=self._plane,
+            is_view_shared=placer.is_view_shared,
+            can_tell=can_tell,
+            reservation_bound_s=placer.reservation_bound_s,
+            remember=0 if placer.records is None else placer.records.capacity,
+            wall_offset_s=self._wall_offset_s,
+        )
         self._parts = (view, placer, dispatcher)
         view.put = placer.put = dispatcher.put = self._put
         self._begin_file()
