@@ -23,17 +23,15 @@ from roost.placement.registry import policy_names
 
 MODELS_SHOWN = 20  # in the table; --json has all
 OPEN_LOOP = (
-    "Open loop: the workers' reports are those of the cluster as it was, which followed the recorded decisions. This tells how both policies "
-    "judge the same situations, not what the cluster would have come to under the other one; roost simulate tells that."
+    "Open loop: the workers' reports are those of the cluster that followed the recorded decisions. This tells how both policies judge the "
+    "same situations, not what the cluster would have come to under the other one; roost simulate tells that."
 )
 
 
 def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel=OPERATE,
-        epilog=examples(
-            "roost replay decisions.jsonl", "roost replay decisions.jsonl --policy least-loaded", "roost replay d.jsonl --json"
-        ),
+        epilog=examples("roost replay decisions.jsonl", "roost replay decisions.jsonl --policy least-loaded --json"),
     )(replay)
 
 
