@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from roost.cluster.errors import RoostError
+from roost.cluster.names import PRIORITIES
 from roost.placement.decision import Action, Decision
 from roost.service.tallies import CounterTally, HistogramTally
 
@@ -31,19 +32,20 @@ class DecisionMetrics:
             "roost_decision_seconds", "Time one decision took, without the call around it.", registry, bounds=DECISION_BUCKETS_S
         ).series()
 
-        self._waits = Histogram(
+        waits = Histogram(
             "roost_decider_wait_seconds",
             "Time requests waited in the decider before they were bound to a worker; without those decided at once.",
             ["priority"],
             buckets=WAIT_BUCKETS_S,
             registry=registry,
         )
+        self._waits = [waits.labels(priority) for priority in range(PRIORITIES)]
         self._recording = Gauge("roost_recording", "1 while decisions are written to the file of --record.", registry=registry)
         self._recorded_bytes = Counter("roost_recorded_bytes", "Bytes written to the file of --record.", registry=registry)
 
     def waited(self, priority: int, waited_s: float) -> None:
         """A request that waited was bound."""
-        self._waits.labels(priority).observe(waited_s)
+        self._waits[priority].observe(waited_s)
 
     def recorded(self, is_on: bool, more_bytes: int) -> None:  # noqa: FBT001  # whoever writes tells both
         """The recording goes on or has ended; may be called from any thread."""
