@@ -38,10 +38,13 @@ _BEGINS: Final = f'{{"{MARK}"'.encode()
 class Recorder:
     """`changed(is_on, bytes written)` is told, in the recorder's thread, of each change. Raises CannotStart if the file cannot be had."""
 
-    def __init__(self, path: Path, max_bytes: int, *, changed: Callable[[bool, int], None], log: Logger) -> None:
+    def __init__(
+        self, path: Path, max_bytes: int, *, changed: Callable[[bool, int], None], log: Logger, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._path = path
         self._before = path.with_name(f"{path.name}.1")
         self._max_bytes = max_bytes
+        self._max_waiting = max_waiting
         self._changed = changed
         self._log = log
         self._writer = Writer()
@@ -60,14 +63,19 @@ class Recorder:
         """True if it is to begin anew now, because the file is full."""
         if self._why:
             return False
-        if len(self._waiting) >= MAX_WAITING:
-            self._why = f"{MAX_WAITING} events waited to be written"
+        if len(self._waiting) >= self._max_waiting:
+            self._why = f"{self._max_waiting} events waited to be written"
             return False
         self._waiting.append(event)
         if self._is_due and not isinstance(event, Beginning):
             self._is_due = False
             return True
         return False
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether nothing is taken any more."""
+        return bool(self._why)
 
     def close(self) -> None:
         """Writes what waits, if the disk takes it in time."""
@@ -80,8 +88,8 @@ class Recorder:
         try:
             while not self._why and not self._is_closing.wait(EVERY_S):
                 self._write_waiting()
+            self._write_waiting()  # all that was taken before it ended
             if not self._why:
-                self._write_waiting()
                 self._write(_end(""))
         except OSError as error:
             self._why = f"{self._path}: {error.strerror or error}"
@@ -95,7 +103,7 @@ class Recorder:
 
     def _write_waiting(self) -> None:
         waiting = self._waiting
-        while waiting and not self._why:
+        while waiting:
             lines: list[str] = []
             while waiting and len(lines) < BATCH:
                 event = waiting.popleft()
