@@ -209,7 +209,9 @@ async def test_what_was_recorded_is_decided_the_same_again(tmp_path: Path) -> No
             async with refusal():
                 await cluster.schedule("sim-unknown")
             for _ in range(20):
-                await cluster.schedule("sim-b", allow_queueing=True)
+                await cluster.schedule("sim-b")
+            async with refusal():
+                await cluster.schedule("sim-b", allow_queueing=True, excluded_workers=["worker-1", "worker-2"], deadline_s=0.05)
         await cluster.stop()
     with file.open() as lines:
         result = verify(Reader().read(lines), random.Random)
