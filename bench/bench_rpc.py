@@ -1,7 +1,8 @@
 """What a decision costs beside its RPC: Schedule against an echo on the same server. `python bench/bench_rpc.py [--json]`.
 
-A child process serves the coordinator's Scheduler, with a view of 100 reporting workers, and beside it an echo that reads the same request
-and answers with a response of the same size, through the same interceptors. This process calls both in short turns, so that
+A child process serves the coordinator's Scheduler, with a view of 100 reporting workers that can carry the load (4 slots each, 50 ms a
+request, 2 s a load), and beside it an echo that reads the same request and answers with a response of the same size, through the same
+interceptors. This process calls both in short turns, so that
 whatever else the machine does falls on both. A ratio is the median over the rounds of what Schedule reached in a turn divided by what the
 echo reached in the turn beside it. Server CPU is what the child itself measured for each call, the client's share left out; its ratio says
 what remains of the echo's rate where the server is the bottleneck, and moves less than the rates do when the machine is busy.
@@ -23,6 +24,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import grpc
@@ -32,13 +34,23 @@ from rich.console import Console
 from rich.table import Table
 
 from roost.cluster.view import ClusterView
-from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, CatalogueModel, DecisionOutcome, ModelStatus, Phase, WorkerState
+from roost.cluster.worker_state import (
+    MAX_OUTCOMES,
+    CacheResult,
+    CatalogueModel,
+    DecisionOutcome,
+    ModelStatus,
+    ModelTiming,
+    Phase,
+    WorkerState,
+)
 from roost.coordinator.central import Central
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.plane import CentralPlane
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.decision import Decision
 from roost.placement.placer import Placer
+from roost.placement.records import DecisionRecords
 from roost.placement.request import PlacementRequest
 from roost.service.channels import open_channel
 from roost.service.logs import configure, get_logger
@@ -59,6 +71,7 @@ Context = grpc.aio.ServicerContext[object, object]
 
 MODELS: Final = tuple(f"model-{number:02}" for number in range(20))
 READY_EACH: Final = 3
+TIMINGS: Final = MappingProxyType({name: ModelTiming(service_time_s=0.05, load_time_s=2.0) for name in MODELS})
 REPORT_S: Final = 1.0  # as workers do
 CONCURRENCIES: Final = (1, 32)
 IN_FLIGHT: Final = 64  # requests of a stream that are not answered yet
@@ -90,7 +103,7 @@ def answer(request_id: str) -> Response:
         decision_id="c18b0000000000-123456",
         plane=scheduler_pb2.PLANE_CENTRAL,
         request_id=request_id,
-        policy="weighted-score",
+        policy="expected-wait",
     )
 
 
@@ -103,6 +116,7 @@ def states(workers: int) -> list[WorkerState]:
         WorkerState(
             f"worker-{number}",
             models={name: ModelStatus(name, Phase.READY, 10**9) for name in rng.sample(MODELS, READY_EACH)},
+            timings=TIMINGS,
             address=f"10.0.0.{number % 250}:8001",
             slots=4,
             gpu_utilization=rng.random(),
@@ -146,7 +160,7 @@ class TellingPlacer(Placer):
     """Tells which decisions each worker's next report has to name, as if every request arrived at once."""
 
     def __init__(self, view: ClusterView, policy: str) -> None:
-        super().__init__(view, policy, rng=random.Random(1), decider="c18b0000000000")
+        super().__init__(view, policy, rng=random.Random(1), decider="c18b0000000000", records=DecisionRecords())
         self.arrived: defaultdict[str, list[str]] = defaultdict(list)
 
     def decide(self, request: PlacementRequest, now: float) -> Decision:
@@ -365,7 +379,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Schedule and ScheduleStream against an echo on the same server.")
     parser.add_argument("--json", action="store_true", help="one JSON object for each line of the table")
     parser.add_argument("--workers", type=int, default=100, help="workers in the view (default 100)")
-    parser.add_argument("--policy", default="weighted-score", help="placement policy (default weighted-score)")
+    parser.add_argument("--policy", default="expected-wait", help="placement policy (default expected-wait)")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each (default 15)")
     parser.add_argument("--turn", type=float, default=0.2, help="seconds of a unary turn (default 0.2)")
     parser.add_argument("--messages", type=int, default=1000, help="messages of a streaming turn (default 1000)")

@@ -28,7 +28,7 @@ def refused(*arguments: str) -> str:
 @pytest.mark.parametrize("mode", ["central", "gossip", "hybrid"])
 def test_each_mode_ends_with_a_table(mode: str) -> None:
     table = told("--mode", mode)
-    assert f"{mode}, weighted-score, 4 workers, seed 1" in table
+    assert f"{mode}, expected-wait, 4 workers, seed 1" in table
     assert "cache hit rate" in table
 
 

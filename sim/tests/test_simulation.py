@@ -274,7 +274,7 @@ def test_drawn_delays_behave_like_the_protocol() -> None:
         ({}, "give either arrivals or a trace"),
         ({"arrivals": poisson(1.0), "workers": 0}, "workers and slots must be 1 or more"),
         ({"arrivals": poisson(1.0), "plane": "anarchy"}, "plane must be one of central, gossip, hybrid"),
-        ({"arrivals": poisson(1.0), "policy": "best"}, "'best' is not one of weighted-score"),
+        ({"arrivals": poisson(1.0), "policy": "best"}, "'best' is not one of expected-wait"),
         ({"arrivals": poisson(1.0), "models": 3, "cache_models": 1, "warm": True}, "warm workers need memory for every model"),
         ({"arrivals": poisson(1.0), "staleness_s": 1.0, "reports": Reports()}, "give either staleness_s"),
         ({"arrivals": poisson(1.0), "faults": kill_worker(1.0, 1)}, "faults name worker 1 and there are 1"),

@@ -101,7 +101,7 @@ def test_another_policy_is_set_beside_the_recorded_one(tmp_path: Path) -> None:
         (None, (), "no such file"),
         ("hello\n", (), "is not a recording of decisions"),
         ('{"roost_recording": 2}\n', (), "is of format 2, and this version of Roost reads format 1"),
-        ("", ("--policy", "best"), "'best' is not one of weighted-score"),
+        ("", ("--policy", "best"), "'best' is not one of expected-wait"),
     ],
 )
 def test_what_cannot_be_replayed_is_wrong_usage(content: str | None, options: tuple[str, ...], why: str, tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ def test_a_hot_model_is_copied_on_command_while_those_who_wait_keep_their_place(
     assert desk.case.placer.statistics.hits == 4
 
 
+def test_who_waits_for_a_copy_that_never_comes_is_bound_when_its_turn_has_come() -> None:
+    desk = Desk(holding("w", "llama-7b", queue_depth=60, busy_slots=1, slots=1), worker("deaf", timings=MEASURED, slots=1))
+    desk.dispatcher = Dispatcher(desk.case.placer, can_tell=True)
+    request = PlacementRequest("r", "llama-7b", may_queue=True)
+    assert desk.dispatcher.place(request, 0.0) is None
+    assert desk.dispatcher.take_copies() == [Copy("deaf", "llama-7b")]
+    desk.dispatcher.wait(request, 0.0)
+    bound = {at / 10: desk.dispatcher.bind(at / 10) for at in range(1, 60)}
+    [(at, [(_, decision)])] = [(at, some) for at, some in bound.items() if some]
+    assert isinstance(decision, Decision)
+    assert (decision.worker_id, decision.action) == ("deaf", Action.COLD_START)
+    assert at == pytest.approx(desk.dispatcher.turn_s("llama-7b"), abs=0.11)
+
+
 def test_a_full_desk_refuses() -> None:
     desk = Desk(holding("w", "llama-7b", slots=1), capacity=3)
     while len(desk.dispatcher) < 3:

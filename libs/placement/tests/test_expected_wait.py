@@ -28,6 +28,12 @@ def states_of(*cases: tuple[str, str, dict[str, object]]) -> list[WorkerState]:
     [
         pytest.param([("a", "llama-7b", {}), ("b", "", {})], "a", SERVE, id="a holder wins"),
         pytest.param(
+            [("a", "llama-7b", {}), ("b", "", {"timings": timings(llama_7b=(0.1, 1e-6))})],
+            "a",
+            SERVE,
+            id="an idle holder wins though a load costs nothing",
+        ),
+        pytest.param(
             [("a", "llama-7b", {"queue_depth": 10, "busy_slots": 1}), ("b", "", {})], "a", SERVE, id="a second is less than a load"
         ),
         pytest.param(

@@ -16,12 +16,12 @@ every_policy = pytest.mark.parametrize("policy", policy_names())
 
 
 def test_the_policies_have_the_documented_names() -> None:
-    named = "weighted-score expected-wait affinity random round-robin least-loaded power-of-two consistent-hash"
+    named = "expected-wait weighted-score affinity random round-robin least-loaded power-of-two consistent-hash"
     assert policy_names() == tuple(named.split())
 
 
 def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InvalidField, match="policy: 'best' is not one of weighted-score, expected-wait"):
+    with pytest.raises(InvalidField, match="policy: 'best' is not one of expected-wait, weighted-score"):
         Placer(ClusterView(), "best", rng=random.Random(0), decider="d")
 
 

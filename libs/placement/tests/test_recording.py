@@ -191,7 +191,7 @@ def test_the_same_policy_goes_the_same_way_where_nobody_waits() -> None:
 
 
 def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InvalidField, match=r"'best' is not one of weighted-score, .*round-robin"):
+    with pytest.raises(InvalidField, match=r"'best' is not one of expected-wait, .*round-robin"):
         compare(happened(recorded(steps=1)), random.Random, "best")
 
 

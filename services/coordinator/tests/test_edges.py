@@ -72,7 +72,7 @@ async def test_what_happened_is_on_the_metrics_page() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
         await cluster.schedule()
         page = await asyncio.to_thread(read, f"http://127.0.0.1:{cluster.running.metrics_port}/metrics")
-    assert 'roost_decisions_total{action="serve",policy="weighted-score"} 1.0' in page
+    assert 'roost_decisions_total{action="serve",policy="expected-wait"} 1.0' in page
     assert 'roost_reports_total{result="accepted"} 1.0' in page
     assert 'roost_build_info{service="coordinator"' in page
 

@@ -117,9 +117,9 @@ def test_the_target_list_of_clients_is_no_setting(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ROOST_COORDINATOR_PORT", "9123")
     assert parse_settings(CoordinatorSettings, {}) == defaults.model_copy(update={"port": 9123})
     assert (defaults.host, defaults.port, defaults.metrics_port) == ("127.0.0.1", 9000, 9100)
-    assert (defaults.policy, defaults.dead_after_s) == ("weighted-score", 10.0)
+    assert (defaults.policy, defaults.dead_after_s) == ("expected-wait", 10.0)
 
 
 def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(BadSettings, match=r"policy .*'best' is not one of weighted-score, expected-wait"):
+    with pytest.raises(BadSettings, match=r"policy .*'best' is not one of expected-wait, weighted-score"):
         parse_settings(CoordinatorSettings, {"policy": "best"})

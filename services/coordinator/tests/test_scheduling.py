@@ -72,7 +72,7 @@ async def test_a_decision_carries_all_that_a_client_needs() -> None:
         cold = await cluster.schedule("sim-b")
         assert (warm.worker_id, warm.worker_address, warm.request_id) == ("worker-1", "10.0.0.7:8001", "mine")
         assert (warm.action, cold.action) == (scheduler_pb2.ACTION_SERVE, scheduler_pb2.ACTION_COLD_START)
-        assert (warm.plane, warm.policy) == (scheduler_pb2.PLANE_CENTRAL, "weighted-score")
+        assert (warm.plane, warm.policy) == (scheduler_pb2.PLANE_CENTRAL, "expected-wait")
         assert warm.decision_id
         assert warm.decision_id != cold.decision_id
         assert "worker-1" in warm.reason

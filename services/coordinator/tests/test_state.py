@@ -14,22 +14,22 @@ from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2
 async def test_the_totals_count_live_workers_and_all_decisions() -> None:
     async with (
         running_cluster() as cluster,
-        cluster.worker("one", ready=["sim-a"], queue_depth=2, gpu_utilization=0.5),
-        cluster.worker("two", queue_depth=1, gpu_utilization=0.25) as two,
+        cluster.worker("one", ready=["sim-a"], queue_depth=1, gpu_utilization=0.5),
+        cluster.worker("two", queue_depth=2, gpu_utilization=0.25) as two,
         cluster.worker("three", queue_depth=100, gpu_utilization=1.0) as three,
     ):
         three.break_off()
         await cluster.await_liveness("three", "SUSPECT")
         hit, cold = await cluster.schedule("sim-a"), await cluster.schedule("sim-b")
         outcome = state_pb2.DecisionOutcome(decision_id=cold.decision_id, cache_result=state_pb2.CACHE_RESULT_JOIN)
-        await two.report(queue_depth=1, gpu_utilization=0.25, outcomes=[outcome])
+        await two.report(queue_depth=2, gpu_utilization=0.25, outcomes=[outcome])
         state = await cluster.await_state(lambda state: state.joins == 1)
         assert hit.action == scheduler_pb2.ACTION_SERVE
         assert (state.total_requests, state.cache_hits, state.cold_starts, state.joins) == (2, 1, 0, 1)
         assert state.cache_hit_rate == 0.5
         assert (state.active_workers, state.total_queue_depth, state.average_gpu_utilization) == (2, 3, 0.375)
         assert [worker.report.node_id for worker in state.workers] == ["one", "three", "two"]
-        assert (state.plane, state.policy) == (scheduler_pb2.PLANE_CENTRAL, "weighted-score")
+        assert (state.plane, state.policy) == (scheduler_pb2.PLANE_CENTRAL, "expected-wait")
         [known] = [model for model in state.models if model.model.name == "sim-a"]
         assert list(known.ready_on) == ["one"]
 

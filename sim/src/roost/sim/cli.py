@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roost.cluster.errors import InvalidField
-from roost.placement.registry import policy_names
+from roost.placement.registry import DEFAULT_POLICY, policy_names
 from roost.sim.arrivals import Arrivals, ClosedLoop, closed_loop, gamma, poisson
 from roost.sim.clients import Delays
 from roost.sim.distributions import exponential
@@ -65,7 +65,7 @@ def simulate(
     slots: Annotated[int, typer.Option(min=1, max=1024, help="Requests that each runs at once.")] = 4,
     duration: Annotated[float, typer.Option(min=0.001, help="Seconds of virtual time in which requests arrive.")] = 60.0,
     trace: Annotated[Path | None, typer.Option(help="Replay the requests of this file instead of drawn ones.")] = None,
-    policy: Annotated[str, typer.Option(help=f"How to choose: {', '.join(policy_names())}, power-of-3, ...")] = policy_names()[0],
+    policy: Annotated[str, typer.Option(help=f"How to choose: {', '.join(policy_names())}, power-of-3, ...")] = DEFAULT_POLICY,
     seed: Annotated[int, typer.Option(help="Where all chance comes from.")] = 1,
     models: Annotated[int, typer.Option(min=1, max=10_000, help="How many models there are.")] = 20,
     model_gb: Annotated[

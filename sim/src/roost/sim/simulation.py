@@ -11,6 +11,7 @@ from typing import Literal
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.view import ClusterView
 from roost.placement.placer import Placer
+from roost.placement.registry import DEFAULT_POLICY
 from roost.sim import central, gossip
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
@@ -59,7 +60,7 @@ class Simulation:
         trace: Iterable[Ask] | None = None,
         service: Distribution | float | Literal["trace"] | None = None,
         tokens: Tokens | None = None,
-        policy: str = "weighted-score",
+        policy: str = DEFAULT_POLICY,
         plane: str = "central",
         seed: int = 1,
         models: int | Sequence[ModelSpec] = 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Final
 from roost.client.errors import NotRecorded
 from roost.client.explaining import ExplainedDecision, explained_from_wire
 from roost.cluster.errors import RoostError
+from roost.cluster.worker_state import DecisionOutcome
 from roost.placement.decision import Decision
 from roost.placement.recording.comparing import Asked, compare
 from roost.placement.recording.events import Beginning, Event, Terms
 from roost.placement.recording.reading import BadRecording, Reader
 from roost.placement.recording.replay import Verified, verify
-from roost.placement.records import Considered, DecisionRecords
+from roost.placement.records import DecisionRecords, Seen
 from roost.placement.registry import policy_factory
 from roost.placement.request import PlacementRequest
 from roost.service.scheduler.explaining import record_to_wire
@@ -102,14 +103,19 @@ class _RecordsOf(DecisionRecords):
     def __init__(self, request_id: str) -> None:
         super().__init__(MOST_EXPLAINED)
         self._request_id = request_id
+        self._decision_ids: set[str] = set()
 
-    def decided(self, request: PlacementRequest, decision: Decision, considered: tuple[Considered, ...], now: float) -> None:
+    def decided(self, request: PlacementRequest, decision: Decision, seen: list[Seen], now: float) -> None:
         if request.request_id == self._request_id:
-            super().decided(request, decision, considered, now)
+            self._decision_ids.add(decision.decision_id)
+            super().decided(request, decision, seen, now)
 
     def refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
         if request.request_id == self._request_id:
             super().refused(request, refusal, now)
+
+    def settled(self, outcomes: Iterable[DecisionOutcome], now: float) -> None:
+        super().settled([outcome for outcome in outcomes if outcome.decision_id in self._decision_ids], now)
 
 
 class _Opened:

@@ -58,9 +58,11 @@ class Candidate:
     """
 
     __slots__ = (
+        "busy",
         "entry",
         "free_bytes",
         "group",
+        "has_limits",
         "held_memory",
         "held_up",
         "loading",
@@ -97,9 +99,11 @@ class Candidate:
         # Of what runs there, waits for a model and keeps memory; worked out by `Estimates` once a report, when they are needed.
         self.service_time_s: float | None = None
         self.held_up: int | None = None
+        self.has_limits: bool | None = None  # a model there runs fewer requests at once than there are slots
         self.held_memory: HeldMemory | None = None
         self.free_bytes: float | None = None
         self.victims: tuple[float, tuple[Victim, ...]] | None = None  # as of then, by `Costs`
+        self.busy: tuple[float, dict[str, float]] | None = None  # slots by model, as of then, by `Costs`
         self.count_load()
 
     def count_load(self) -> None:

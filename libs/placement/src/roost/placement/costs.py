@@ -1,6 +1,7 @@
 """What each worker would cost a request, and what making room there would cost others.
 
-State: the time of the decision under way, and for each candidate what it could put out, worked out again after a report or VICTIMS_FOR_S.
+State: the time of the decision under way, and for each candidate what it could put out and how busy its models keep it, worked out again
+after a report or VICTIMS_FOR_S.
 A worker puts out models that nobody uses before models in use, and the cheapest of them first, as its own cache does (`worth_of_bytes`).
 """
 
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
 from roost.placement.demand import cost_of_absence_s
-from roost.placement.estimates import Estimate, Estimates
+from roost.placement.estimates import A_SLOT_IS_LEFT, Estimate, Estimates
 from roost.placement.fleet import Fleet
 from roost.placement.memory import Victim
 from roost.placement.request import PlacementRequest
@@ -40,40 +41,49 @@ NO_ROOM_NEEDED = Room(0.0, 0.0)
 
 
 class Costs:
-    """Mutable, one owner (the placer), which sets `now` before each decision, and empties `looked_at` where that is kept."""
+    """Mutable, one owner (the placer), which sets `now` and empties `looked_at` before each decision."""
 
     def __init__(self, fleet: Fleet, estimates: Estimates) -> None:
         self.estimates = estimates
         self.demand = estimates.demand
         self.now = 0.0
-        self.looked_at: list[tuple[Candidate, Cost]] | None = None  # every answer of `of` since it was emptied
+        self.looked_at: dict[Candidate, tuple[Cost, Estimate]] = {}  # every answer of `of` since it was emptied
         self._fleet = fleet
 
-    def of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None = None) -> Cost:
-        """What the request would cost there, if it went there now."""
-        cost = self._of(candidate, request, estimate)
-        if self.looked_at is not None:
-            self.looked_at.append((candidate, cost))
+    def of(self, candidate: Candidate, request: PlacementRequest, at_most: float = math.inf) -> Cost:
+        """What the request would cost there, if it went there now.
+
+        Where that reaches `at_most` the parts that others pay may be left out: the sum of the rest has reached it.
+        """
+        estimates, model = self.estimates, request.model
+        estimate = estimates.of(candidate, request, self.now)
+        first_token_s = FIRST_TOKEN_SHARE * estimates.own_service_s(candidate, model)
+        if estimate.load_s is None:
+            cost = Cost(estimate.wait_s, 0.0, 0.0, 0.0, first_token_s)
+        else:
+            cost = self._with_load(candidate, model, estimate, estimate.load_s, first_token_s, at_most)
+        self.looked_at[candidate] = (cost, estimate)
         return cost
 
-    def _of(self, candidate: Candidate, request: PlacementRequest, estimate: Estimate | None) -> Cost:
-        estimate = estimate or self.estimates.of(candidate, request, self.now)
-        first_token_s = FIRST_TOKEN_SHARE * self.estimates.own_service_s(candidate, request.model)
-        if estimate.load_s is None:
-            return Cost(estimate.wait_s, first_token_s=first_token_s)
-        queue_s = max(0.0, estimate.wait_s - estimate.load_s)
-        if estimate.is_loading or candidate.reserved.by_model.get(request.model):
-            return Cost(queue_s, estimate.load_s, first_token_s=first_token_s)
-        room = self.room(candidate, request.model)
-        memory_s = max(estimate.memory_s, room.memory_s)
-        return Cost(
-            queue_s,
-            estimate.load_s - estimate.memory_s,
-            memory_s,
-            room.eviction_s,
-            first_token_s,
-            self.crowding_s(candidate, request.model),
-        )
+    def of_idle(self, candidate: Candidate, model: str) -> Cost:
+        """As `of` where the model is ready and a slot is left for it."""
+        cost = Cost(0.0, 0.0, 0.0, 0.0, FIRST_TOKEN_SHARE * self.estimates.own_service_s(candidate, model))
+        self.looked_at[candidate] = (cost, A_SLOT_IS_LEFT)
+        return cost
+
+    def _with_load(self, candidate: Candidate, model: str, estimate: Estimate, load_s: float, first_token_s: float, at_most: float) -> Cost:
+        queue_s = max(0.0, estimate.wait_s - load_s)
+        if estimate.is_loading or candidate.reserved.by_model.get(model):
+            return Cost(queue_s, load_s, first_token_s=first_token_s)
+        load_s, memory_s = load_s - estimate.memory_s, estimate.memory_s
+        own_s = queue_s + load_s + memory_s + first_token_s
+        if own_s >= at_most:
+            return Cost(queue_s, load_s, memory_s, 0.0, first_token_s)
+        room = self.room(candidate, model)
+        memory_s = max(memory_s, room.memory_s)
+        own_s = queue_s + load_s + memory_s + first_token_s
+        crowding_s = self.crowding_s(candidate, model) if own_s + room.eviction_s < at_most else 0.0
+        return Cost(queue_s, load_s, memory_s, room.eviction_s, first_token_s, crowding_s)
 
     def has_room(self, candidate: Candidate, model: str) -> bool:
         """Whether the model fits beside all that is there."""
@@ -86,7 +96,16 @@ class Costs:
         if short <= 0 or not size:
             return NO_ROOM_NEEDED
         memory_s = eviction_s = 0.0
-        for victim in self._leaving(candidate):
+        reserved = candidate.reserved.by_model
+        for victim in self.victims(candidate):
+            if victim.model in reserved and not victim.is_held:
+                continue  # requests are on their way to it: it leaves last
+            short -= victim.size_bytes
+            eviction_s += victim.cost_s
+            memory_s = max(memory_s, victim.leaves_in_s)
+            if short <= 0:
+                return Room(memory_s, eviction_s)
+        for victim in self._leaving_last(candidate):
             short -= victim.size_bytes
             eviction_s += victim.cost_s
             memory_s = max(memory_s, victim.leaves_in_s)
@@ -94,17 +113,12 @@ class Costs:
                 break
         return Room(memory_s, eviction_s)
 
-    def _leaving(self, candidate: Candidate) -> Iterator[Victim]:
-        """Its victims by the last report, with those last for which requests are on their way; then what it was told to load since."""
+    def _leaving_last(self, candidate: Candidate) -> Iterator[Victim]:
+        """Victims for which requests are on their way, then what the worker was told to load since its last report."""
         reserved = candidate.reserved.by_model
-        awaited: list[Victim] = []
         for victim in self.victims(candidate):
             if victim.model in reserved and not victim.is_held:
-                awaited.append(victim)
-            else:
-                yield victim
-        for victim in awaited:
-            yield victim._replace(leaves_in_s=self.estimates.own_service_s(candidate, victim.model))
+                yield victim._replace(leaves_in_s=self.estimates.own_service_s(candidate, victim.model))
         for model in reserved:
             if model not in candidate.state.models:
                 load_s = self.estimates.whole_load_s(candidate, model)
@@ -158,12 +172,19 @@ class Costs:
 
     def _busy_slots(self, candidate: Candidate, model: str) -> float:
         """Slots that the demand for the other models that are there, or are on their way, keeps busy on average."""
-        models = dict.fromkeys((*candidate.state.models, *candidate.reserved.by_model))  # in order, so that the sum can be repeated
-        return sum(
-            self.demand.rate(name, self.now) * self.estimates.own_service_s(candidate, name) / max(1, len(self._fleet.ready_on(name)))
-            for name in models
-            if name != model
-        )
+        if candidate.busy is None or not 0 <= self.now - candidate.busy[0] <= VICTIMS_FOR_S:
+            candidate.busy = (self.now, {name: self._share(candidate, name) for name in candidate.state.models})
+        shares = candidate.busy[1]
+        busy = math.fsum(shares.values()) - shares.get(model, 0.0)
+        for name in candidate.reserved.by_model:
+            if name not in shares and name != model:
+                busy += self._share(candidate, name)
+        return max(0.0, busy)
+
+    def _share(self, candidate: Candidate, model: str) -> float:
+        """Slots of one holder that the demand for a model keeps busy."""
+        rate = self.demand.rate(model, self.now)
+        return rate * self.estimates.own_service_s(candidate, model) / max(1, len(self._fleet.ready_on(model)))
 
     def _victims(self, candidate: Candidate) -> list[Victim]:
         found: list[Victim] = []

@@ -28,6 +28,7 @@ class Demand:
         self._window_s = window_s
         self._recent: dict[str, tuple[float, float]] = {}  # model -> (faded arrivals, as of)
         self._since: float | None = None
+        self._divisor: tuple[float, float] = (-math.inf, 1.0)  # as of then: the window, as far as it was lived through
 
     def arrived(self, model: str, now: float) -> None:
         """One more request asks for the model."""
@@ -45,8 +46,10 @@ class Demand:
         known = self._recent.get(model)
         if known is None or self._since is None:
             return 0.0
-        lived_s = max(1.0, now - self._since)
-        return known[0] * math.exp((known[1] - now) / self._window_s) / (self._window_s * (1.0 - math.exp(-lived_s / self._window_s)))
+        if self._divisor[0] != now:
+            lived_s = max(1.0, now - self._since)
+            self._divisor = (now, self._window_s * (1.0 - math.exp(-lived_s / self._window_s)))
+        return known[0] * math.exp((known[1] - now) / self._window_s) / self._divisor[1]
 
     def snapshot(self) -> DemandSnapshot:
         """All of it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from roost.cluster.errors import NoCapacity, NoWorkers, RoostError
@@ -218,7 +218,7 @@ class Dispatcher:
         turn_s = self.turn_s(request.model)
         try:
             if request.deadline_s:
-                request = replace(request, deadline_s=max(1e-6, request.deadline_s - (now - waiter.since)))
+                request = request._replace(deadline_s=max(1e-6, request.deadline_s - (now - waiter.since)))
             state = Waiting(0, line.waited_s(now), line.weight, oldest_s >= turn_s, self._can_tell)
             result = self._placer.decide_or_wait(request, state, now)
         except NoWorkers:

@@ -53,6 +53,9 @@ class LearnedSnapshot(NamedTuple):
     demand: DemandSnapshot
 
 
+A_SLOT_IS_LEFT = Estimate(0.0, 0, None, False)
+
+
 class Estimates:
     """State: the last measurement of each model that any worker reported, for workers that have none of their own; and the demand."""
 
@@ -89,27 +92,30 @@ class Estimates:
         if model not in candidate.ready:
             return self._with_load(candidate, model, ahead, free, now)
         status = candidate.state.models[model]
-        passing = ahead
-        if held_up := _held_up(candidate):
-            passing = max(ahead - held_up, min(status.queued, ahead))
-        waiting = passing - free
+        held_up = candidate.held_up
+        if held_up is None:
+            held_up = _held_up(candidate)
+        waiting = (max(ahead - held_up, min(status.queued, ahead)) if held_up else ahead) - free
         if 0 < status.max_parallel < candidate.state.slots:
             return self._among_its_own(candidate, request, status, ahead, waiting)
-        if waiting < 0:  # a slot is left
-            return Estimate(0.0, 0, None, False)
+        if waiting < 0:
+            return A_SLOT_IS_LEFT
         return Estimate(self._turns_s(candidate, model, waiting + 1), waiting, None, False)
 
-    def ready_wait_s(self, candidate: Candidate, model: str) -> float:
+    def ready_wait_s(self, candidate: Candidate, request: PlacementRequest) -> float:
         """`of(...).wait_s` at priority 0 where the model is ready: what an index of holders asks for each of them with each report."""
-        if candidate.plain_wait_s is None:
-            candidate.plain_wait_s = self._plain_wait_s(candidate)
         wait_s = candidate.plain_wait_s
-        if wait_s < 0 or 0 < candidate.state.models[model].max_parallel < candidate.state.slots:
-            return self.of(candidate, PlacementRequest("", model), 0.0).wait_s
-        return wait_s
+        if wait_s is None:
+            wait_s = candidate.plain_wait_s = self._plain_wait_s(candidate)
+        return wait_s if wait_s >= 0 else self.of(candidate, request, 0.0).wait_s
 
     def _plain_wait_s(self, candidate: Candidate) -> float:
         """What a request at priority 0 waits for a slot; -1.0 where that depends on its model."""
+        if candidate.has_limits is None:
+            slots = candidate.state.slots
+            candidate.has_limits = any(0 < status.max_parallel < slots for status in candidate.state.models.values())
+        if candidate.has_limits:
+            return -1.0
         ahead, free = _ahead_and_free(candidate, 0)
         turns = ahead + 1 - free
         if turns <= 0:
@@ -233,7 +239,7 @@ def _ahead_and_free(candidate: Candidate, priority: int) -> tuple[int, int]:
     worker is a simple reporter that counts no slots: none is idle.
     """
     state, reserved = candidate.state, candidate.reserved
-    at_or_above = reserved.at_or_above(priority)
+    at_or_above = reserved.at_or_above(priority) if priority else reserved.count
     waiting = sum(state.queue_by_priority[priority:]) if state.queue_by_priority else state.queue_depth
     free = state.slots - state.busy_slots - (reserved.count - at_or_above)
     if free <= 0 or (state.queue_depth and not state.busy_slots and len(state.models) == len(candidate.ready)):

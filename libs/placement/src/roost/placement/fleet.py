@@ -92,6 +92,10 @@ class Fleet:
         """The candidates that have the model ready, by node_id."""
         return self._ready_on.get(model, {})
 
+    def has_ready(self, model: str) -> bool:
+        """Whether a candidate has the model ready."""
+        return model in self._ready_on
+
     def loading_on(self, model: str) -> Mapping[str, Candidate]:
         """The candidates that are loading the model, by node_id."""
         return self._loading_on.get(model, {})

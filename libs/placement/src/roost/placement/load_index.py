@@ -74,9 +74,19 @@ class LoadIndex:
                 true_key = key_of(candidate)
                 if true_key == key:
                     return candidate
-                self._take(bucket, key, position)
+                last = bucket.pop()  # as `_take` does
+                if last is not candidate:
+                    bucket[position] = last
+                    self._places[last] = (key, position)
                 self._file(candidate, true_key)
         return None
+
+    def near(self, count: int) -> list[Candidate]:
+        """Up to `count` candidates of those that are filed lightest, none of them moved: the first of the heap and what is next to it."""
+        found: list[Candidate] = []
+        for key in self._heap[:count]:
+            found += self._buckets[key][: count - len(found)]
+        return found
 
     def draw(self, key: float, position: int) -> Candidate | None:
         """The candidate at this position of the key's bucket, or None if it turns out heavier: then it is filed anew."""

@@ -22,9 +22,9 @@ from roost.placement.estimates import Estimates, LearnedSnapshot
 from roost.placement.fleet import Fleet
 from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
 from roost.placement.reasons import reason
-from roost.placement.records import Considered, DecisionRecords, considered_by
+from roost.placement.records import DecisionRecords, Seen, seen_by
 from roost.placement.refusals import refusal
-from roost.placement.registry import MakePolicy, policy_factory
+from roost.placement.registry import DEFAULT_POLICY, MakePolicy, policy_factory
 from roost.placement.request import PlacementRequest
 from roost.placement.reservations import SIMPLE_REPORTER_BOUND_S, Reservation, Reservations
 from roost.placement.rng import Rng
@@ -57,7 +57,7 @@ class Placer:
     def __init__(  # noqa: PLR0913  # a decider has that many sides
         self,
         view: ClusterView,
-        policy: str = "weighted-score",
+        policy: str = DEFAULT_POLICY,
         *,
         rng: Rng,
         decider: str,
@@ -87,8 +87,6 @@ class Placer:
         self._costs.now = now
         chosen = self._make_policy(self._fleet, rng, self._costs)
         self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared else chosen
-        if self.records is not None:
-            self._costs.looked_at = []
 
     def snapshot(self) -> PlacerSnapshot:
         """What it has to know beside the view to go on. Of the policy's own state, such as whose turn it is, nothing is kept."""
@@ -145,9 +143,9 @@ class Placer:
     def asked(self, request: PlacementRequest, now: float) -> None:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
         self._pass(now)
-        if self._costs.looked_at:
-            self._costs.looked_at.clear()
-        self._view.check_known(request.model)
+        self._costs.looked_at.clear()
+        if not self._fleet.has_ready(request.model):
+            self._view.check_known(request.model)
         self._estimates.demand.arrived(request.model, now)
 
     def decide_or_wait(self, request: PlacementRequest, waiting: Waiting, now: float) -> Decision | Patience:
@@ -156,8 +154,7 @@ class Placer:
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
         self._pass(now)
-        if self._costs.looked_at:
-            self._costs.looked_at.clear()
+        self._costs.looked_at.clear()
         if not isinstance(self._policy, PatientPolicy):
             return self._place(request, self._policy.choose(request), now)
         chosen = self._policy.choose_or_wait(request, waiting)
@@ -192,12 +189,13 @@ class Placer:
     def _place(self, request: PlacementRequest, chosen: Candidate | None, now: float) -> Decision:
         if chosen is None:
             raise refusal(self._view, self._fleet, request)
-        estimate = self._estimates.of(chosen, request, now)
+        looked_at = self._costs.looked_at.get(chosen)
+        estimate = self._estimates.of(chosen, request, now) if looked_at is None else looked_at[1]
         if 0 < request.deadline_s < estimate.wait_s:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action = _SERVE if estimate.load_s is None else _COLD_START
         records = self.records
-        considered = () if records is None else self._considered(chosen, request.model)
+        seen = [] if records is None else self._seen(chosen, request.model)
         decision_id = self._reserve(request, chosen, action, now)
         decision = Decision(  # its fields in their order: to name them takes as long as to make it
             decision_id,
@@ -211,19 +209,19 @@ class Placer:
             self.policy,
         )
         if records is not None:
-            records.decided(request, decision, considered, now)
+            records.decided(request, decision, seen, now)
         return decision
 
-    def _considered(self, chosen: Candidate, model: str) -> tuple[Considered, ...]:
-        """As they are before the decision makes a reservation."""
-        looked_at = self._costs.looked_at or ()
-        return considered_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)
+    def _seen(self, chosen: Candidate, model: str) -> list[Seen]:
+        """Candidates as they are before the decision makes a reservation."""
+        looked_at = self._costs.looked_at
+        return seen_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
         self._pass(now)
+        outcomes = tuple(outcomes)
         if self.records is not None:
-            outcomes = tuple(outcomes)
             self.records.settled(outcomes, now)
         is_lighter = False
         for outcome in outcomes:
@@ -247,14 +245,15 @@ class Placer:
     def _pass(self, now: float) -> None:
         """As `advance`, for what is under way: a recorded placer writes down what comes from outside."""
         self._costs.now = now
-        for node_id in self._reservations.expire(now):
-            self._fleet.recount(node_id)
+        if now >= self._reservations.next_expiry:
+            for node_id in self._reservations.expire(now):
+                self._fleet.recount(node_id)
 
     def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
         """Keep a place for the request, and count it. The decision's id."""
         self._decisions += 1
         decision_id = f"{self.decider}-{self._decisions}"
-        self._reservations.make(decision_id, Reservation(chosen.node_id, request.model, request.priority, now))
+        self._reservations.make(decision_id, Reservation(chosen.node_id, request.model, request.priority, now), chosen.reserved)
         self._fleet.reserved(chosen)
         self.statistics.decided(decision_id, action)
         return decision_id

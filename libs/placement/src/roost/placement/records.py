@@ -1,15 +1,16 @@
 """What was decided and why, kept for a while: each decision with the request, what was considered, and what became of it.
 
-State: the last `capacity` records, by request and by decision. Invariants: a record is found by its request until it falls out of the ring;
-a worker's state in a record is the one that the decider saw, because states are never changed. Nothing is worked out here: what a record
-costs is a few references, so that every decision can be recorded.
+State: the last `capacity` records and the last outcomes, both in order. Invariant: a worker's state in a record is the one that the decider
+saw, because states are never changed. Nothing is looked up or put in order before somebody asks: what a record costs is a few references,
+so that every decision can be recorded, and a question costs one look at each record.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 from roost.cluster.errors import RoostError
@@ -18,10 +19,14 @@ from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
 from roost.placement.decision import Decision
+from roost.placement.estimates import Estimate
 from roost.placement.request import PlacementRequest
 
 DEFAULT_CAPACITY = 1_000  # each may be the last to hold on to the states of eight workers, some kilobytes each
 MOST_CONSIDERED = 8
+
+Seen = tuple[WorkerEntry, int, int, Cost | None]
+"""The fields of `Considered`, in their order: made for every decision, at a third of the cost."""
 
 
 class Considered(NamedTuple):
@@ -37,9 +42,12 @@ class Considered(NamedTuple):
     cost: Cost | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """One decision, or one refusal. `decided_at` and `settled_at` are the decider's clock; `outcome` is None until its worker told."""
+    """One decision, or one refusal, with the chosen worker first and the others that were priced after it, cheapest first.
+
+    `decided_at` and `settled_at` are the decider's clock; `outcome` is None until its worker told.
+    """
 
     decided_at: float
     request: PlacementRequest
@@ -56,43 +64,32 @@ class DecisionRecords:
         if capacity < 1:
             raise ValueError(f"capacity must be 1 or more (got {capacity})")
         self.capacity = capacity
-        self._ring: deque[DecisionRecord] = deque()
-        self._of_request: dict[str, list[DecisionRecord]] = {}
-        self._of_decision: dict[str, DecisionRecord] = {}
+        self._ring: deque[tuple[float, PlacementRequest, Decision | RoostError, list[Seen]]] = deque(maxlen=capacity)
+        # Twice as many, because outcomes of decisions that are forgotten come between those of decisions that are not.
+        self._outcomes: deque[tuple[DecisionOutcome, float]] = deque(maxlen=2 * capacity)
 
-    def decided(self, request: PlacementRequest, decision: Decision, considered: tuple[Considered, ...], now: float) -> None:
-        record = DecisionRecord(now, request, decision, considered)
-        self._of_decision[decision.decision_id] = record
-        self._add(record)
+    def decided(self, request: PlacementRequest, decision: Decision, seen: list[Seen], now: float) -> None:
+        self._ring.append((now, request, decision, seen))
 
     def refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
-        self._add(DecisionRecord(now, request, refusal))
+        self._ring.append((now, request, refusal, []))
 
     def settled(self, outcomes: Iterable[DecisionOutcome], now: float) -> None:
-        """A worker told what became of decisions; of those that are not remembered it is not kept."""
-        for outcome in outcomes:
-            record = self._of_decision.get(outcome.decision_id)
-            if record is not None and record.outcome is None:
-                record.outcome, record.settled_at = outcome.cache_result, now
+        """A worker told what became of decisions. What it tells again changes nothing."""
+        self._outcomes.extend(zip(outcomes, repeat(now)))
 
     def of(self, request_id: str) -> tuple[DecisionRecord, ...]:
         """Every record of that request, in order; none if it was never asked for, or too long ago."""
-        return tuple(self._of_request.get(request_id, ()))
+        return tuple([self._told(*kept) for kept in self._ring if kept[1].request_id == request_id])
 
-    def _add(self, record: DecisionRecord) -> None:
-        if len(self._ring) >= self.capacity:
-            self._drop(self._ring.popleft())
-        self._ring.append(record)
-        self._of_request.setdefault(record.request.request_id, []).append(record)
-
-    def _drop(self, record: DecisionRecord) -> None:
-        request_id = record.request.request_id
-        records = self._of_request[request_id]
-        records.remove(record)
-        if not records:
-            del self._of_request[request_id]
-        if isinstance(record.result, Decision):
-            self._of_decision.pop(record.result.decision_id, None)
+    def _told(self, now: float, request: PlacementRequest, result: Decision | RoostError, seen: list[Seen]) -> DecisionRecord:
+        if isinstance(result, RoostError):
+            return DecisionRecord(now, request, result)
+        considered = sorted(map(Considered._make, seen), key=lambda each: _rank(each, result.worker_id))
+        for outcome, settled_at in self._outcomes:
+            if outcome.decision_id == result.decision_id:
+                return DecisionRecord(now, request, result, tuple(considered), outcome.cache_result, settled_at)
+        return DecisionRecord(now, request, result, tuple(considered))
 
     def __len__(self) -> int:
         return len(self._ring)
@@ -101,24 +98,19 @@ class DecisionRecords:
         return f"<DecisionRecords {len(self)}/{self.capacity}>"
 
 
-def considered_by(
-    priced: Iterable[tuple[Candidate, Cost]], chosen: Candidate, others: Iterable[Candidate], model: str
-) -> tuple[Considered, ...]:
-    """The chosen worker, then those that the policy priced, cheapest first, or else some `others` that have the model; at most eight."""
-    costs = {candidate.node_id: (candidate, cost) for candidate, cost in priced}
-    _, own_cost = costs.pop(chosen.node_id, (chosen, None))
-    found = [_considered(chosen, own_cost, model)]
-    cheapest = sorted(costs.values(), key=lambda each: each[1].total_s)
-    found += [_considered(candidate, cost, model) for candidate, cost in cheapest[: MOST_CONSIDERED - 1]]
-    known = {chosen.node_id, *costs}
-    for other in others:
+def _rank(considered: Considered, chosen: str) -> tuple[bool, float]:
+    """The chosen one first."""
+    return (considered.entry.node_id != chosen, 0.0 if considered.cost is None else considered.cost.total_s)
+
+
+def seen_by(looked_at: Mapping[Candidate, tuple[Cost, Estimate]], chosen: Candidate, others: Iterable[Candidate], model: str) -> list[Seen]:
+    """The chosen worker, those that the policy priced, and if it priced none some `others` that have the model: at most eight."""
+    if 0 < len(looked_at) <= MOST_CONSIDERED and chosen in looked_at:
+        return [(each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), cost) for each, (cost, _) in looked_at.items()]
+    costs = {each: cost for each, (cost, _) in looked_at.items()}
+    found: dict[Candidate, Cost | None] = {chosen: costs.get(chosen)}
+    for each in sorted(costs, key=lambda each: costs[each].total_s) or others:
         if len(found) >= MOST_CONSIDERED:
             break
-        if other.node_id not in known:
-            found.append(_considered(other, None, model))
-    return tuple(found)
-
-
-def _considered(candidate: Candidate, cost: Cost | None, model: str) -> Considered:
-    reserved = candidate.reserved
-    return Considered(candidate.entry, reserved.count, reserved.by_model.get(model, 0), cost)
+        found[each] = costs.get(each)
+    return [(each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), cost) for each, cost in found.items()]

@@ -29,8 +29,8 @@ def _costless(policy: Callable[[Fleet, Rng], Policy]) -> MakePolicy:
 
 POLICIES: Mapping[str, MakePolicy] = MappingProxyType(
     {
-        "weighted-score": _costless(WeightedScore),
         "expected-wait": ExpectedWait,
+        "weighted-score": _costless(WeightedScore),
         "affinity": _costless(Affinity),
         "random": _costless(UniformRandom),
         "round-robin": _costless(RoundRobin),
@@ -39,6 +39,7 @@ POLICIES: Mapping[str, MakePolicy] = MappingProxyType(
         "consistent-hash": _costless(ConsistentHash),
     }
 )
+DEFAULT_POLICY = "expected-wait"
 
 
 def policy_names() -> tuple[str, ...]:

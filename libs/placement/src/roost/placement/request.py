@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
 
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import MAX_MODEL_NAME, MAX_REQUEST_ID, PRIORITIES, check_model_name, check_priority, check_request_id
 
 MAX_EXCLUDED = 256  # a client that was refused this often has another problem
 NO_WORKERS: frozenset[str] = frozenset()
+_new_tuple = tuple.__new__
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class PlacementRequest:
-    """One request that needs a worker. Token counts and `deadline_s` (to the first token) are 0 where not known.
-
-    Raises InvalidField, named as on the wire, if a value is out of range.
-    """
-
+class _Fields(NamedTuple):  # made for every request, at half of what a frozen dataclass costs
     request_id: str
     model: str
     priority: int = 0
@@ -28,8 +23,17 @@ class PlacementRequest:
     excluded: frozenset[str] = NO_WORKERS
     may_queue: bool = False
 
-    def __init__(  # noqa: PLR0913, PLR0917  # one for each field
-        self,
+
+class PlacementRequest(_Fields):
+    """One request that needs a worker. Token counts and `deadline_s` (to the first token) are 0 where not known.
+
+    Raises InvalidField, named as on the wire, if a value is out of range.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # noqa: PLR0913, PLR0917  # one for each field
+        cls,
         request_id: str,
         model: str,
         priority: int = 0,
@@ -38,16 +42,7 @@ class PlacementRequest:
         deadline_s: float = 0.0,
         excluded: frozenset[str] = NO_WORKERS,
         may_queue: bool = False,  # noqa: FBT001, FBT002  # a field
-    ) -> None:
-        # Written out because every request passes here: what dataclass writes for a frozen class takes three times as long.
-        _set_request_id(self, request_id)
-        _set_model(self, model)
-        _set_priority(self, priority)
-        _set_prompt_tokens(self, prompt_tokens)
-        _set_max_tokens(self, max_tokens)
-        _set_deadline_s(self, deadline_s)
-        _set_excluded(self, excluded)
-        _set_may_queue(self, may_queue)
+    ) -> Self:
         # One condition that nearly every request meets. What does not is looked at again, to name the field.
         if not (
             len(request_id) <= MAX_REQUEST_ID
@@ -58,29 +53,20 @@ class PlacementRequest:
             and 0 <= deadline_s < math.inf
             and len(excluded) <= MAX_EXCLUDED
         ):
-            self._refuse()
-
-    def _refuse(self) -> None:
-        check_request_id(self.request_id)
-        check_model_name(self.model, "model_required")
-        check_priority(self.priority)
-        for name, tokens in (("prompt_tokens", self.prompt_tokens), ("max_tokens", self.max_tokens)):
-            if tokens < 0:
-                raise InvalidField(name, f"must be 0 (not known) or more (got {tokens})")
-        if not math.isfinite(self.deadline_s) or self.deadline_s < 0:
-            raise InvalidField("deadline_s", f"must be a finite number of seconds, 0 (no bound) or more (got {self.deadline_s})")
-        if len(self.excluded) > MAX_EXCLUDED:
-            raise InvalidField("excluded_workers", f"names {len(self.excluded)} workers; at most {MAX_EXCLUDED} are allowed")
+            _refuse(request_id, model, priority, prompt_tokens, max_tokens, deadline_s, excluded)
+        return _new_tuple(cls, (request_id, model, priority, prompt_tokens, max_tokens, deadline_s, excluded, may_queue))
 
 
-# How the slots of a frozen object are filled: `object.__setattr__`, which finds each by its name, takes twice as long.
-(
-    _set_request_id,
-    _set_model,
-    _set_priority,
-    _set_prompt_tokens,
-    _set_max_tokens,
-    _set_deadline_s,
-    _set_excluded,
-    _set_may_queue,
-) = (getattr(PlacementRequest, each.name).__set__ for each in fields(PlacementRequest))
+def _refuse(  # noqa: PLR0913, PLR0917  # one for each field that can be wrong
+    request_id: str, model: str, priority: int, prompt_tokens: int, max_tokens: int, deadline_s: float, excluded: frozenset[str]
+) -> None:
+    check_request_id(request_id)
+    check_model_name(model, "model_required")
+    check_priority(priority)
+    for name, tokens in (("prompt_tokens", prompt_tokens), ("max_tokens", max_tokens)):
+        if tokens < 0:
+            raise InvalidField(name, f"must be 0 (not known) or more (got {tokens})")
+    if not math.isfinite(deadline_s) or deadline_s < 0:
+        raise InvalidField("deadline_s", f"must be a finite number of seconds, 0 (no bound) or more (got {deadline_s})")
+    if len(excluded) > MAX_EXCLUDED:
+        raise InvalidField("excluded_workers", f"names {len(excluded)} workers; at most {MAX_EXCLUDED} are allowed")

@@ -8,7 +8,7 @@ became lighter. Time never goes back.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from typing import NamedTuple
 from roost.cluster.names import PRIORITIES
 
 SIMPLE_REPORTER_BOUND_S = 1.0  # a reporter that lists no arrivals has counted a request by its next report after this
-NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -47,10 +46,9 @@ class Reservations:
 
     def __init__(self, *, bound_s: float) -> None:
         self._bound_s = bound_s
-        self._open: dict[str, Reservation] = {}
-        self._order: deque[tuple[float, str]] = deque()  # may name reservations that were dropped since
+        self._open: OrderedDict[str, Reservation] = OrderedDict()
         self._tallies: dict[str, Tally] = {}
-        self._made_since = -math.inf  # nothing in the order is older; asked with each decision, when nearly always nothing has expired
+        self.next_expiry = math.inf  # none reaches the bound before: asked with each decision, when nearly always none has
 
     def open(self) -> tuple[tuple[str, Reservation], ...]:
         """Every open one by its decision, in the order they were made."""
@@ -67,11 +65,14 @@ class Reservations:
         tally = self._tallies.get(node_id)
         return 0 if tally is None else tally.count
 
-    def make(self, decision_id: str, reservation: Reservation) -> None:
+    def make(self, decision_id: str, reservation: Reservation, tally: Tally | None = None) -> None:
+        """Keep one, in the worker's `tally` where the caller has it at hand."""
         node_id, model, priority, made_at = reservation
+        if not self._open:
+            self.next_expiry = made_at + self._bound_s
         self._open[decision_id] = reservation
-        self._order.append((made_at, decision_id))
-        tally = self.tally(node_id)
+        if tally is None:
+            tally = self.tally(node_id)
         tally.open[decision_id] = reservation
         tally.count += 1
         tally.by_priority[priority] += 1
@@ -103,15 +104,16 @@ class Reservations:
 
     def expire(self, now: float) -> AbstractSet[str]:
         """Drop those that have reached the bound; the workers they were for."""
-        made_by = now - self._bound_s
-        if made_by < self._made_since:
-            return NOBODY
         lighter: dict[str, None] = {}  # in order, so that a run can be repeated
-        while self._order and self._order[0][0] <= made_by:
-            node_id = self.drop(self._order.popleft()[1])
-            if node_id is not None:
-                lighter[node_id] = None
-        self._made_since = self._order[0][0] if self._order else now
+        while now >= self.next_expiry:
+            decision_id, oldest = next(iter(self._open.items()), ("", None))
+            if oldest is None:
+                self.next_expiry = math.inf
+            elif oldest.made_at + self._bound_s > now:
+                self.next_expiry = oldest.made_at + self._bound_s
+            else:
+                self.drop(decision_id)
+                lighter[oldest.node_id] = None
         return lighter.keys()
 
     def forget(self, node_id: str) -> None:

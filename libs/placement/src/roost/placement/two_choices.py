@@ -8,8 +8,6 @@ without it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from roost.placement.candidate import Candidate
 from roost.placement.policies.policy import Policy
 from roost.placement.request import MAX_EXCLUDED, PlacementRequest
@@ -33,7 +31,7 @@ class TwoChoices:
         first = self._policy.choose(request)
         if first is None or len(request.excluded) >= MAX_EXCLUDED:
             return first
-        second = self._policy.choose(replace(request, excluded=request.excluded | {first.node_id}))
+        second = self._policy.choose(request._replace(excluded=request.excluded | {first.node_id}))
         if second is None or not _is_near(first, second, request.model):
             return first
         return first if self._rng.random() < 0.5 else second

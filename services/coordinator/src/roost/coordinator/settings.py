@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from roost.placement.records import DEFAULT_CAPACITY
-from roost.placement.registry import policy_factory, policy_names
+from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
 from roost.service.settings import ServiceSettings
 
@@ -24,7 +24,7 @@ class CoordinatorSettings(ServiceSettings):
     port: int = Field(default=9000, ge=0, le=65535, description="gRPC port; 0 for any free one")
     metrics_port: int = Field(default=9100, ge=0, le=65535, description="port of /metrics; 0 for any free one")
     policy: str = Field(
-        default="weighted-score", min_length=1, max_length=64, description=f"how a worker is chosen: {', '.join(policy_names())}"
+        default=DEFAULT_POLICY, min_length=1, max_length=64, description=f"how a worker is chosen: {', '.join(policy_names())}"
     )
     models: Path | None = Field(
         default=None,

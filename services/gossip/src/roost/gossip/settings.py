@@ -14,7 +14,7 @@ from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.gossip.protocol.config import LAN, SERVING, Address, SwimParameters
 from roost.gossip.sockets import split
 from roost.placement.records import DEFAULT_CAPACITY
-from roost.placement.registry import policy_factory, policy_names
+from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
 from roost.service.settings import ServiceSettings
 
@@ -52,7 +52,7 @@ class GossipSettings(ServiceSettings):
     profile: Literal["lan", "serving"] = Field(
         "lan", description="how fast failures are looked for: a probe every second, or every half a second"
     )
-    policy: str = Field("weighted-score", min_length=1, max_length=64, description=f"how a worker is chosen: {', '.join(policy_names())}")
+    policy: str = Field(DEFAULT_POLICY, min_length=1, max_length=64, description=f"how a worker is chosen: {', '.join(policy_names())}")
     models: Path | None = Field(
         None, description="file (models.toml) of the models that are known before any worker told of its own, instead of the one that ships"
     )

@@ -22,6 +22,10 @@ class Coming:
             for model in candidate.reserved.by_model:
                 self.sending(candidate, model)
 
+    def is_any(self, model: str) -> bool:
+        """Whether `to` might find one."""
+        return model in self._sent or bool(self._fleet.loading_on(model))
+
     def to(self, request: PlacementRequest) -> Iterator[Candidate]:
         """Those that are loading the request's model or were told to, up to MAX_LOOKED_AT of each."""
         loading = (each for name, each in self._fleet.loading_on(request.model).items() if name not in request.excluded)

@@ -23,7 +23,7 @@ from roost.placement.cost import Cost
 from roost.placement.costs import FIRST_TOKEN_SHARE, Costs
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
-from roost.placement.load_index import LoadIndex, lightest
+from roost.placement.load_index import lightest
 from roost.placement.policies.coming import Coming
 from roost.placement.policies.load import load
 from roost.placement.policies.policy import Patience, Waiting
@@ -90,12 +90,10 @@ class ExpectedWait:
         if candidate.queue_depth >= DEEPEST_QUEUE:
             return Patience(LOOKAHEAD_S, cost)
         if not self._has_or_loads(candidate, request.model):
-            if waiting.can_tell and self._fleet.ready_on(request.model):
-                return self._tell(candidate, request.model, cost)
-            return None if waiting.is_due else self._patience_to_load(request, waiting, cost)
+            return None if waiting.is_due else self._patience_to_load(request, waiting, candidate, cost)
         if waiting.backlog:  # they are served first, whatever room there is for its priority
             return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
-        if cost.load_s and self._fleet.ready_on(request.model):  # whoever is free first, the copy or another, can have it then
+        if cost.load_s and self._is_ready_for(request):  # whoever is free first, the copy or another, can have it then
             return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
 
@@ -106,12 +104,15 @@ class ExpectedWait:
             self._told[model] = self._costs.now
         return Patience(LOOKAHEAD_S, cost, "" if is_told else candidate.node_id)
 
-    def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, cost: Cost) -> Patience | None:
-        """Until there is memory, and until those who wait have waited as long as others will because of it."""
+    def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
+        """Until there is memory, and until those who wait have waited as long as others will because of it; or until there is a copy."""
+        is_copy = self._is_ready_for(request)
+        if is_copy and waiting.can_tell:
+            return self._tell(candidate, request.model, cost)
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s
-        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or self._fleet.ready_on(request.model):
+        if loses_s <= max(waiting.waited_s, NEGLIGIBLE_SHARE * cost.load_s) or is_copy:
             return None
         return Patience((loses_s - waiting.waited_s) / max(1.0, waiting.weight), cost)
 
@@ -120,22 +121,25 @@ class ExpectedWait:
         holder = self.best_holder(request)
         if holder is None:
             return self.best_without(request) or self._anyone(request)
-        queued_s = holder[1].own_s + (backlog and self._backlog_s(holder[0], request, backlog))
+        cost = holder[1]
+        waits_s = cost.queue_s + cost.load_s + (backlog and self._backlog_s(holder[0], request, backlog))
         # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
-        if COPY_HASTE * queued_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
+        worth_s = COPY_HASTE * waits_s + cost.first_token_s
+        if worth_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
-        copy = self.best_without(request)
+        copy = self.best_without(request, worth_s - cost.load_s)
         if copy is None:
             return holder
-        haste = COPY_HASTE if self._costs.has_room(copy[0], request.model) else 1.0
-        return copy if copy[1].total_s + holder[1].load_s < haste * queued_s else holder
+        if not self._costs.has_room(copy[0], request.model):
+            worth_s = waits_s + cost.first_token_s
+        return copy if copy[1].total_s + cost.load_s < worth_s else holder
 
     # --- those that have it, or will ----------------------------------------------------------------
 
     def best_holder(self, request: PlacementRequest) -> Priced | None:
         """The best of those that have the model ready or are loading it."""
         best = self._best_ready(request)
-        if best is not None and best[1].queue_s <= 0:
+        if (best is not None and best[1].queue_s <= 0) or not self._coming.is_any(request.model):
             return best
         for candidate in self._coming.to(request):
             cost = self._costs.of(candidate, request)
@@ -150,11 +154,23 @@ class ExpectedWait:
         first = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
         if first is None:
             return None
+        if self._costs.estimates.ready_wait_s(first, request) <= 0:  # at priority 0, and so at any
+            return (first, self._costs.of_idle(first, request.model))
         best = (first, self._costs.of(first, request))
-        if request.priority == 0 or best[1].queue_s <= 0:
+        if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
             return best
-        others = _next_lightest(holders, self._rng, request.excluded | {first.node_id}, NEAREST - 1)
-        return min([best, *((each, self._costs.of(each, request)) for each in others)], key=_own_s)
+        for other in holders.near(NEAREST):
+            if other is first or other.node_id in request.excluded:
+                continue
+            cost = self._costs.of(other, request)
+            if cost.own_s < best[1].own_s:
+                best = (other, cost)
+        return best
+
+    def _is_ready_for(self, request: PlacementRequest) -> bool:
+        """Whether a worker that the request may go to has its model ready."""
+        holders = self._fleet.ready_on(request.model)
+        return not holders.keys() <= request.excluded if request.excluded else bool(holders)
 
     def _has_or_loads(self, candidate: Candidate, model: str) -> bool:
         return model in candidate.state.models or model in candidate.reserved.by_model
@@ -166,8 +182,8 @@ class ExpectedWait:
 
     # --- those that would have to load it -------------------------------------------------------------
 
-    def best_without(self, request: PlacementRequest) -> Priced | None:
-        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at."""
+    def best_without(self, request: PlacementRequest, at_most: float = math.inf) -> Priced | None:
+        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at, if it is below `at_most`."""
         model = request.model
         best: Priced | None = None
         seen: list[Candidate] = []
@@ -175,9 +191,10 @@ class ExpectedWait:
             if candidate in seen or self._has_or_loads(candidate, model):
                 continue
             seen.append(candidate)
-            cost = self._costs.of(candidate, request)
-            if best is None or cost.total_s < best[1].total_s:
+            cost = self._costs.of(candidate, request, at_most)
+            if cost.total_s < at_most:
                 best = (candidate, cost)
+                at_most = cost.total_s
         return best
 
     def _worth_a_look(self, request: PlacementRequest) -> Iterator[Candidate]:
@@ -226,26 +243,18 @@ class ExpectedWait:
     def _key_for(self, model: str) -> Callable[[Candidate], float]:
         """The cost of one more request at priority 0 where the model is ready; between equals the load decides."""
         wait_of, service_of = self._costs.estimates.ready_wait_s, self._costs.estimates.own_service_s
+        request = PlacementRequest("", model)
 
         def key(candidate: Candidate) -> float:
-            first_token_s = FIRST_TOKEN_SHARE * service_of(candidate, model)
-            return wait_of(candidate, model) + first_token_s + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
+            wait_s = candidate.plain_wait_s  # in most cases all that `wait_of` says
+            if wait_s is None or wait_s < 0:
+                wait_s = wait_of(candidate, request)
+            state = candidate.state
+            timing = state.timings.get(model)
+            service_s = timing.service_time_s if timing is not None and timing.service_time_s else service_of(candidate, model)
+            return wait_s + FIRST_TOKEN_SHARE * service_s + LOAD_WEIGHT_S * candidate.outstanding / state.slots
 
         return key
 
     def _fullness(self, candidate: Candidate) -> float:
         return -self._costs.free_bytes(candidate)
-
-
-def _own_s(priced: Priced) -> float:
-    return priced[1].own_s
-
-
-def _next_lightest(index: LoadIndex, rng: Rng, excluded: frozenset[str], count: int) -> list[Candidate]:
-    found: list[Candidate] = []
-    while len(found) < count:
-        candidate = lightest((index,), rng, excluded | {each.node_id for each in found})
-        if candidate is None:
-            break
-        found.append(candidate)
-    return found
