@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import structlog
 from bench_decisions import CATALOGUE, MODELS, NAMES, ON_THEIR_WAY, Cluster, first_reports
 from rich.console import Console
 from rich.table import Table
@@ -32,15 +33,15 @@ from roost.placement.placer import Placer
 from roost.placement.recording.recorded import RecordedPlacer, RecordedView
 from roost.placement.records import DecisionRecords
 from roost.placement.request import PlacementRequest
-from roost.service.logs import get_logger
 from roost.service.scheduler.recorder import recording
 
 SIZES = (10, 1_000)
 POLICIES = ("weighted-score", "expected-wait")
-DECISIONS = 6_000
+DECISIONS = 2_000
 BYTES = 10**11
 BURST = 100  # decisions in a row, after which the writing thread has the processor, as it has between calls in service
 PAUSE_S = 0.06
+LOG = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))  # stdout is for the numbers
 Place = Callable[[PlacementRequest, float], object]
 
 
@@ -61,7 +62,7 @@ def decider(policy: str, workers: int, records: str, folder: Path) -> Iterator[t
     ring = DecisionRecords() if records == "ring" else None
     cluster = Cluster(policy, first_reports(workers))
     file = folder / "decisions.jsonl" if records == "file" else None
-    with recording(file, BYTES, plane="central", wall_offset_s=0.0, changed=lambda *_: None, log=get_logger()) as journal:
+    with recording(file, BYTES, plane="central", wall_offset_s=0.0, changed=lambda *_: None, log=LOG) as journal:
         view_type, placer_type = (ClusterView, Placer) if journal is None else (RecordedView, RecordedPlacer)
         view = view_type(catalogue=CATALOGUE)
         placer = placer_type(view, policy, rng=random.Random(1), decider="bench", records=ring)

@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from json import dumps
@@ -29,8 +30,11 @@ DEFAULT_BYTES: Final = 100_000_000
 LEAST_BYTES: Final = 100_000
 MAX_WAITING: Final = 50_000  # events; seconds of a busy decider's, and some 50 MB where each report holds much
 EVERY_S: Final = 0.05  # what a killed process has not written yet
-# Events encoded before the file is written to: writing lets the event loop run, which waits while Python code of this thread runs.
-BATCH: Final = 16
+# Events encoded in a row, and the rest after them: the event loop waits while Python code of this thread runs, and a thread that does not
+# rest takes the interpreter's lock again before another that waits for it has woken up. Far behind, nobody rests.
+BATCH: Final = 8
+REST_S: Final = 0.0005
+HURRIES_AT: Final = 5_000
 CLOSE_TIMEOUT_S: Final = 5.0
 _BEGINS: Final = f'{{"{MARK}"'.encode()
 
@@ -114,6 +118,8 @@ class Recorder:
                 else:
                     lines.append(self._writer.line(event))
             self._write("".join(lines))
+            if len(waiting) < HURRIES_AT and not self._is_closing.is_set():
+                time.sleep(REST_S)
 
     def _begin(self, beginning: Beginning) -> None:
         if self._bytes:
