@@ -13,7 +13,7 @@ from typing import NamedTuple
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_state import CatalogueModel, ModelStatus
 from roost.placement.candidate import Candidate
-from roost.placement.demand import Demand
+from roost.placement.demand import Demand, DemandSnapshot
 from roost.placement.memory import held_memory
 from roost.placement.request import PlacementRequest
 
@@ -44,6 +44,15 @@ class Estimate(NamedTuple):
     memory_s: float = 0.0
 
 
+class LearnedSnapshot(NamedTuple):
+    """Estimates written down: seconds by model, their sum as it was added up, and the demand."""
+
+    service_time_s: tuple[tuple[str, float], ...]
+    load_time_s: tuple[tuple[str, float], ...]
+    service_sum_s: float
+    demand: DemandSnapshot
+
+
 A_SLOT_IS_LEFT = Estimate(0.0, 0, None, False)
 
 
@@ -64,6 +73,17 @@ class Estimates:
                 self._service_sum_s += _keep(self._service_time_s, model, timing.service_time_s)
             if timing.load_time_s:
                 _keep(self._load_time_s, model, timing.load_time_s)
+
+    def snapshot(self) -> LearnedSnapshot:
+        """All that was learned."""
+        service_time_s, load_time_s = tuple(self._service_time_s.items()), tuple(self._load_time_s.items())
+        return LearnedSnapshot(service_time_s, load_time_s, self._service_sum_s, self.demand.snapshot())
+
+    def restore(self, snapshot: LearnedSnapshot) -> None:
+        """Go on from what was learned, instead of what this one has."""
+        self._service_time_s, self._load_time_s = dict(snapshot.service_time_s), dict(snapshot.load_time_s)
+        self._service_sum_s = snapshot.service_sum_s
+        self.demand.restore(snapshot.demand)
 
     def of(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
         """What the request would wait on the candidate, if it went there now."""
