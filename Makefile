@@ -79,8 +79,9 @@ down: ## stop the containers (the model volume stays)
 	docker compose --profile load down --remove-orphans
 
 .PHONY: bench
-bench: $(STAMP) ## decisions by policy and size; policies on the same loads; Schedule against an echo; a sidecar; the simulator
+bench: $(STAMP) ## decisions by policy and size; recording them; policies on the same loads; Schedule against an echo; a sidecar; the simulator
 	$(BIN)/python bench/bench_decisions.py
+	$(BIN)/python bench/bench_recording.py
 	$(BIN)/python bench/bench_policies.py
 	$(BIN)/python bench/bench_rpc.py
 	$(BIN)/python bench/bench_gossip.py

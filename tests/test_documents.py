@@ -167,7 +167,7 @@ def test_make_help_lists_every_target() -> None:
 
 @pytest.mark.timeout(300)
 def test_the_benchmarks_print_their_tables() -> None:
-    for script in ("bench/bench_decisions.py", "bench/bench_rpc.py", "bench/bench_gossip.py"):
+    for script in ("bench/bench_decisions.py", "bench/bench_recording.py", "bench/bench_rpc.py", "bench/bench_gossip.py"):
         done = subprocess.run([sys.executable, script, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stderr
         rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from roost.client.cli.app import build_app
 from roost.cluster.errors import InvalidField, NoCapacity
 
-VERBS = ["up", "schedule", "generate", "state", "models", "load", "unload", "drain", "traffic"]
+VERBS = ["up", "schedule", "generate", "state", "models", "load", "unload", "drain", "traffic", "explain", "replay"]
 
 
 def at(cluster: StandInCluster) -> tuple[str, str]:

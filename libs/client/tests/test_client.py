@@ -88,6 +88,7 @@ async def test_the_worker_is_told_the_decision_and_the_options(cluster: StandInC
     asked = worker.requests[0]
     assert (asked.request_id, asked.decision_id, asked.model, asked.prompt) == ("r7", "decision-1", "llama-7b", "Hi")
     assert asked.HasField("seed")
+    assert 0 <= asked.waited_s < 5
     assert (asked.temperature, asked.top_p, asked.top_k, asked.priority, list(asked.stop)) == (0.5, 0.9, 40, 2, ["\n"])
 
 
@@ -204,6 +205,14 @@ async def test_a_scheduler_without_room_is_asked_again_when_it_wishes(cluster: S
         generation = await client.generate_text("llama-7b", "Say hello")
     assert generation.text == "Hello, world"
     assert len(cluster.scheduler.requests) == 3
+
+
+async def test_the_worker_is_told_how_long_it_took_until_there_was_one(cluster: StandInCluster) -> None:
+    worker = await cluster.add_worker("worker-1")
+    cluster.scheduler.refusals = [NoWorkers("no worker yet", 0.3)]
+    async with client_of(cluster) as client:
+        await client.generate_text("llama-7b", "Hi")
+    assert 0.2 < worker.requests[0].waited_s < 20
 
 
 async def test_a_scheduler_that_never_has_a_worker_is_an_error_of_its_own_words(cluster: StandInCluster) -> None:

@@ -29,7 +29,7 @@ from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
 from roost.client.results import ClusterState, ModelSnapshot, Plane
 from roost.client.targets import Target, TargetOrder, parse_target, parse_targets
 from roost.client.traffic import Popularity, TrafficCounts, next_arrival_s
-from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, RoostError, UnknownModel
+from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, RoostError, UnknownModel, UnknownRequest
 from roost.cluster.worker_state import CatalogueModel
 from roost.service.errors import RemoteError
 
@@ -246,6 +246,7 @@ def test_the_example_is_a_model_that_really_generates() -> None:
         (InvalidField("x", "y"), ExitCode.USAGE),
         (ClusterUnreachable([Failure("a:1", "b")]), ExitCode.UNREACHABLE),
         (UnknownModel("x"), ExitCode.UNKNOWN_NAME),
+        (UnknownRequest("r", 1_000), ExitCode.UNKNOWN_NAME),
         (NoWorkers("x"), ExitCode.NO_CAPACITY),
         (CommandFailed("w", 5, "UNKNOWN_MODEL", "x"), ExitCode.UNKNOWN_NAME),
         (CommandFailed("w", 9, "MODEL_LOAD_FAILED", "x"), ExitCode.FAILED),

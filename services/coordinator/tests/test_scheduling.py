@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import grpc
 import pytest
 from coordinator_peers import DEADLINE_S, Cluster, refusal, running_cluster
 from grpc import aio
 
+from roost.placement.recording.reading import Reader
+from roost.placement.recording.replay import verify
 from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2
 
 StreamCall = aio.StreamStreamCall[scheduler_pb2.ScheduleStreamRequest, scheduler_pb2.ScheduleStreamResponse]
@@ -179,6 +184,39 @@ async def test_a_call_that_may_wait_is_answered_when_a_drained_worker_resumes() 
         await in_flight(cluster, call)
         await worker.report()
         assert (await waiting).worker_id == "worker-1"
+
+
+async def test_how_long_a_request_waited_is_measured_by_its_priority() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True) as worker, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(cluster.schedule(allow_queueing=True, priority=4))
+        call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        await in_flight(cluster, call)
+        await worker.report()
+        await waiting
+        await cluster.schedule(priority=7)  # decided at once
+        with await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{cluster.running.metrics_port}/metrics") as page:
+            counted = [line for line in page.read().decode().splitlines() if line.startswith("roost_decider_wait_seconds_count")]
+        assert [line for line in counted if not line.endswith(" 0.0")] == ['roost_decider_wait_seconds_count{priority="4"} 1.0']
+
+
+async def test_what_was_recorded_is_decided_the_same_again(tmp_path: Path) -> None:
+    file = tmp_path / "decisions.jsonl"
+    async with running_cluster(record=file, policy="expected-wait") as cluster:
+        async with cluster.worker("worker-1", ready=["sim-a"]), cluster.worker("worker-2", ready=["sim-b"], draining=True) as other:
+            for number in range(20):
+                await cluster.schedule(f"sim-{'ab'[number % 2]}", priority=number % 10)
+            await other.report(ready=["sim-b"])
+            async with refusal():
+                await cluster.schedule("sim-unknown")
+            for _ in range(20):
+                await cluster.schedule("sim-b")
+            async with refusal():
+                await cluster.schedule("sim-b", allow_queueing=True, excluded_workers=["worker-1", "worker-2"], deadline_s=0.05)
+        await cluster.stop()
+    with file.open() as lines:
+        result = verify(Reader().read(lines), random.Random)
+    assert result.difference is None
+    assert result.decisions == result.identical == 41
 
 
 async def test_nobody_waits_longer_than_their_deadline() -> None:

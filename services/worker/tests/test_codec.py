@@ -24,6 +24,7 @@ requests = st.builds(
     seed=st.none() | st.integers(0, 2**32 - 1),
     stop=st.lists(names, max_size=8).map(tuple),
     decision_id=st.text(st.characters(codec="utf-8"), max_size=128),
+    waited_s=st.floats(0.0, 86_400.0),
 )
 
 

@@ -109,6 +109,8 @@ async def test_sampling_reaches_the_engine_as_asked(
         ({"top_p": 2.0}, "top_p"),
         ({"top_k": -1}, "top_k"),
         ({"stop": ["x"] * 9}, "stop"),
+        ({"waited_s": -0.1}, "waited_s"),
+        ({"waited_s": math.nan}, "waited_s"),
     ],
 )
 async def test_a_bad_field_is_an_invalid_argument_that_names_it(

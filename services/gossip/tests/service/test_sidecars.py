@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,6 +13,8 @@ from grpc import aio
 
 from roost.gossip.app import sidecar
 from roost.gossip.settings import GossipSettings
+from roost.placement.recording.reading import Reader
+from roost.placement.recording.replay import verify
 from roost.service.startup import PortTaken
 from roost.v1 import gossip_pb2, scheduler_pb2, state_pb2
 
@@ -123,6 +127,27 @@ async def test_a_request_that_may_wait_is_decided_when_a_worker_appears_at_anoth
         async with other.worker(models=["gemma-3-270m"]):
             async with asyncio.timeout(5):
                 assert (await waiting).worker_id == "worker-2"
+
+
+async def test_what_a_sidecar_recorded_is_decided_the_same_again(tmp_path: Path) -> None:
+    file = tmp_path / "decisions.jsonl"
+    async with contextlib.AsyncExitStack() as stack:
+        one, other = await stack.enter_async_context(cluster(2))
+        third = await stack.enter_async_context(running("worker-3", one, record=file, policy="expected-wait"))
+        await stack.enter_async_context(one.worker(ready=["sim-a"]))
+        worker = await stack.enter_async_context(other.worker(ready=["sim-b"], address="127.0.0.1:8002"))
+        await stack.enter_async_context(third.worker())
+        await third.await_live("worker-1", "worker-2", "worker-3")
+        for number in range(20):
+            await third.schedule("sim-a" if number % 3 else "sim-b", priority=number % 10)
+        await worker.report(ready=["sim-a", "sim-b"], queue_depth=3)
+        await third.await_state(lambda state: ready_on(state, "sim-a") == ["worker-1", "worker-2"])
+        for _ in range(10):
+            await third.schedule("sim-a", allow_queueing=True)
+    with file.open() as lines:
+        result = verify(Reader().read(lines), random.Random)
+    assert result.difference is None
+    assert result.decisions == result.identical == 30
 
 
 async def test_the_sidecar_counts_what_it_decided_before_its_workers_tell_of_it() -> None:

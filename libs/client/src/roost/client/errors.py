@@ -50,6 +50,17 @@ class NoWorkerTookIt(RoostError):
         self.failures = tuple(failures)
 
 
+class NotRecorded(RoostError):
+    """No decision on a request of that name is in the recording; its files hold `decisions`."""
+
+    reason = "UNKNOWN_REQUEST"
+
+    def __init__(self, request_id: str, files: Sequence[str], decisions: int) -> None:
+        super().__init__(f"no decision on request {request_id!r} is among the {decisions} in {' and '.join(files)}; older ones are gone")
+        self.request_id = request_id
+        self.decisions = decisions
+
+
 class GenerationInterrupted(RoostError):
     """The worker was lost, or time ran out, after the first token. `text` and `tokens` are what arrived until then."""
 

@@ -46,6 +46,25 @@ class KnownModels:
         self._union: Mapping[str, CatalogueModel] | None = None
         self._hints: dict[str, tuple[str, ...]] = {}
 
+    def shared(self) -> tuple[SharedCatalogue, ...]:
+        """The catalogues that workers have sent, the one known longest first."""
+        return tuple(self._shared.values())
+
+    def seen(self) -> tuple[CatalogueModel, ...]:
+        """What residencies tell of models."""
+        return tuple(self._seen.values())
+
+    def own(self) -> tuple[CatalogueModel, ...]:
+        """The view's own catalogue."""
+        return tuple(self._own.values())
+
+    def restore(self, shared: Iterable[SharedCatalogue], seen: Iterable[CatalogueModel], resident_on: Mapping[str, int]) -> None:
+        """Take over what another view knew, into one that knows only its own catalogue."""
+        self._shared = {catalogue.source: catalogue for catalogue in shared}
+        self._seen = {model.name: model for model in seen}
+        self._resident_on = dict(resident_on)
+        self._recount()
+
     def __contains__(self, name: str) -> bool:
         return name in self._catalogued or name in self._seen
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from roost.cluster.errors import NoCapacity, NoWorkers, UnknownWorker
 from roost.cluster.known_models import KnownModels, SharedCatalogue, nearest_among
+from roost.cluster.view_snapshot import ViewSnapshot
 from roost.cluster.worker_entry import (
     Applied,
     ClusterTotals,
@@ -222,6 +223,49 @@ class ClusterView:
                     where = found.setdefault(status.name, Residency())
                     (where.ready_on if status.is_ready else where.loading_on).append(node_id)
         return found
+
+    # --- how it is written down and taken up again ---------------------------------------------------
+
+    def snapshot(self) -> ViewSnapshot:
+        """All of it, as values that never change."""
+        return ViewSnapshot(
+            self._dead_after_s,
+            self._forget_after_s,
+            self._max_workers,
+            self._models.own(),
+            self._models.shared(),
+            self._models.seen(),
+            tuple(self._entries.values()),
+            tuple(self._alive),
+            tuple(self._dead),
+            self._now,
+            self._advanced_at,
+            self._silence_counts_from,
+            self.version,
+        )
+
+    @classmethod
+    def restored(cls, snapshot: ViewSnapshot) -> ClusterView:
+        """A view that goes on exactly as the one that was written down would; nobody listens to it yet."""
+        view = cls(
+            dead_after_s=snapshot.dead_after_s,
+            forget_after_s=snapshot.forget_after_s,
+            max_workers=snapshot.max_workers,
+            catalogue=snapshot.own,
+        )
+        view._entries.update((entry.node_id, entry) for entry in snapshot.entries)
+        view._take_up(snapshot)
+        return view
+
+    def _take_up(self, snapshot: ViewSnapshot) -> None:
+        self._models.restore(snapshot.shared, snapshot.seen, snapshot.resident_on())
+        self._alive.update(dict.fromkeys(snapshot.alive))
+        self._dead.update(dict.fromkeys(snapshot.dead))
+        for entry in snapshot.entries:
+            self._counts[entry.liveness] += 1
+        self._now, self._advanced_at = snapshot.now, snapshot.advanced_at
+        self._silence_counts_from = snapshot.silence_counts_from
+        self.version = snapshot.version
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {liveness.value}" for liveness, count in self._counts.items())

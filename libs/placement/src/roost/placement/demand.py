@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import math
 from math import exp
+from typing import NamedTuple
 
 WINDOW_S = 30.0  # long enough to tell a model that is asked for every ten seconds from one that is not, short enough to follow a crowd
 MAX_MODELS = 10_000  # names for which a rate is kept; when there are more, all those that faded to nothing are dropped
 _FADED = 1e-3  # arrivals: what one is worth after seven windows
+
+
+class DemandSnapshot(NamedTuple):
+    """A demand written down: since when it was counted, and (model, faded arrivals, as of)."""
+
+    since: float | None
+    recent: tuple[tuple[str, float, float], ...]
 
 
 class Demand:
@@ -45,6 +53,15 @@ class Demand:
             lived_s = max(1.0, now - self._since)
             self._divisor = (now, self._window_s * (1.0 - exp(-lived_s / self._window_s)))
         return known[0] * exp((known[1] - now) / self._window_s) / self._divisor[1]
+
+    def snapshot(self) -> DemandSnapshot:
+        """All of it."""
+        return DemandSnapshot(self._since, tuple((model, faded, as_of) for model, (faded, as_of) in self._recent.items()))
+
+    def restore(self, snapshot: DemandSnapshot) -> None:
+        """Go on as the one that was written down."""
+        self._since = snapshot.since
+        self._recent = {model: (faded, as_of) for model, faded, as_of in snapshot.recent}
 
     def _drop_faded(self, now: float) -> None:
         self._recent = {

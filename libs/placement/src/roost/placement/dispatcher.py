@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,6 +53,14 @@ class Copy(NamedTuple):
 
     node_id: str
     model: str
+
+
+class LineSnapshot(NamedTuple):
+    """Those who wait for the same model, by arrival; never nobody."""
+
+    waiters: tuple[Waiter, ...]
+    retry_at: float
+    is_stuck: bool
 
 
 class _Line:
@@ -178,6 +187,21 @@ class Dispatcher:
 
     def __len__(self) -> int:
         return self._count
+
+    def snapshot(self) -> tuple[LineSnapshot, ...]:
+        """Everyone who waits, line by line, and when each line is tried again."""
+        return tuple(LineSnapshot(tuple(line.tickets), line.retry_at, line.is_stuck) for line in self._lines.values())
+
+    def go_on(self, lines: Iterable[LineSnapshot]) -> None:
+        """From a snapshot: the waiters in it are those who wait from now on."""
+        self._lines = {}
+        for waiters, retry_at, is_stuck in lines:
+            request = waiters[0].request
+            line = self._lines[request.model, request.excluded] = _Line(self._capacity, self._aging_s)
+            line.retry_at, line.is_stuck = retry_at, is_stuck
+            for waiter in waiters:
+                line.add(waiter)
+        self._count = sum(len(line.tickets) for line in self._lines.values())
 
     def _bind_line(self, line: _Line, now: float, bound: list[Bound]) -> None:
         while (first := line.queue.first(now)) is not None:

@@ -9,11 +9,12 @@ of the model's places among its own requests, and again the later counts. A load
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, ModelTiming
 from roost.placement.candidate import Candidate
-from roost.placement.demand import Demand
+from roost.placement.demand import Demand, DemandSnapshot
 from roost.placement.estimate import A_SLOT_IS_LEFT, DEPENDS_ON_MODEL, Estimate
 from roost.placement.memory import held_memory
 from roost.placement.request import PlacementRequest
@@ -32,6 +33,15 @@ DEFAULT_LOAD_TIME_S = 5.0
 MAX_LEARNED_MODELS = 10_000  # names for which measurements of any worker are kept
 
 
+class LearnedSnapshot(NamedTuple):
+    """Estimates written down: seconds by model, their sum as it was added up, and the demand."""
+
+    service_time_s: tuple[tuple[str, float], ...]
+    load_time_s: tuple[tuple[str, float], ...]
+    service_sum_s: float
+    demand: DemandSnapshot
+
+
 class Estimates:
     """State: the last measurement of each model that any worker reported, for workers that have none of their own; and the demand."""
 
@@ -46,12 +56,24 @@ class Estimates:
         """Take over what a report measured, beyond what the worker's last one had said."""
         known: Mapping[str, ModelTiming] = {} if before is None else before.state.timings
         for model, timing in after.state.timings.items():
-            if known.get(model) is timing:
+            before_it = known.get(model)
+            if before_it is timing or before_it == timing:
                 continue
             if timing.service_time_s:
                 self._service_sum_s += _keep(self._service_time_s, model, timing.service_time_s)
             if timing.load_time_s:
                 _keep(self._load_time_s, model, timing.load_time_s)
+
+    def snapshot(self) -> LearnedSnapshot:
+        """All that was learned."""
+        service_time_s, load_time_s = tuple(self._service_time_s.items()), tuple(self._load_time_s.items())
+        return LearnedSnapshot(service_time_s, load_time_s, self._service_sum_s, self.demand.snapshot())
+
+    def restore(self, snapshot: LearnedSnapshot) -> None:
+        """Go on from what was learned, instead of what this one has."""
+        self._service_time_s, self._load_time_s = dict(snapshot.service_time_s), dict(snapshot.load_time_s)
+        self._service_sum_s = snapshot.service_sum_s
+        self.demand.restore(snapshot.demand)
 
     def of(self, candidate: Candidate, request: PlacementRequest, now: float) -> Estimate:
         """What the request would wait on the candidate, if it went there now."""

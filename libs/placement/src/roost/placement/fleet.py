@@ -63,11 +63,15 @@ class Fleet:
         self._followers.append(follower)
         for candidate in self._candidates.values():
             follower.joined(candidate)
-            for model in candidate.ready:
+            for model in sorted(candidate.ready):
                 follower.gained(candidate, model)
 
     def get(self, node_id: str) -> Candidate | None:
         return self._candidates.get(node_id)
+
+    def candidates(self) -> Iterable[Candidate]:
+        """All of them, in the order they came."""
+        return self._candidates.values()
 
     def __len__(self) -> int:
         return len(self._candidates)
@@ -103,6 +107,10 @@ class Fleet:
     def draining(self) -> Mapping[str, WorkerEntry]:
         """Live workers that take nothing new."""
         return self._draining
+
+    def ready_since(self) -> Iterable[tuple[str, Mapping[str, float]]]:
+        """When models were seen to become ready, by candidate."""
+        return ((name, candidate.ready_since) for name, candidate in self._candidates.items() if candidate.ready_since)
 
     # --- how it changes ---------------------------------------------------------------------------
 
@@ -152,7 +160,7 @@ class Fleet:
         self._set_ready(candidate, is_new=True)
 
     def _leave(self, candidate: Candidate) -> None:
-        for model in candidate.ready:
+        for model in sorted(candidate.ready):
             self._lose(candidate, model)
         for model in candidate.loading:
             _unlist(self._loading_on, model, candidate)
@@ -191,10 +199,10 @@ class Fleet:
         if ready == before:
             return
         candidate.ready = ready
-        for model in before - ready:
+        for model in sorted(before - ready):  # sets of names have another order in each process, and a run must be repeatable
             candidate.ready_since.pop(model, None)
             self._lose(candidate, model)
-        for model in ready - before:
+        for model in sorted(ready - before):
             if not is_new:
                 candidate.ready_since[model] = candidate.entry.received_at
             self._ready_on.setdefault(model, {})[candidate.node_id] = candidate

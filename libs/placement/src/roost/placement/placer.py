@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from roost.cluster.errors import DeadlineImpossible
 from roost.cluster.view import ClusterView, WorkerEntry
@@ -17,7 +18,7 @@ from roost.cluster.worker_state import DecisionOutcome
 from roost.placement.candidate import Candidate
 from roost.placement.costs import Costs
 from roost.placement.decision import Action, Decision
-from roost.placement.estimates import Estimates
+from roost.placement.estimates import Estimates, LearnedSnapshot
 from roost.placement.fleet import Fleet
 from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
 from roost.placement.reasons import reason
@@ -34,6 +35,16 @@ NOTHING: frozenset[str] = frozenset()
 _new_tuple = tuple.__new__  # a third of the time of the classes that wrap it
 _SERVE = Action.SERVE  # an enum's member is looked up in Python each time it is named
 _COLD_START = Action.COLD_START
+
+
+class PlacerSnapshot(NamedTuple):
+    """A placer written down. `now` is the time of its last call; `ready_since` tells when models were seen to become ready, by worker."""
+
+    decisions: int
+    now: float
+    reservations: tuple[tuple[str, Reservation], ...]
+    learned: LearnedSnapshot
+    ready_since: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
 
 
 class Placer:
@@ -56,21 +67,57 @@ class Placer:
         records: DecisionRecords | None = None,
         make_policy: MakePolicy | None = None,
     ) -> None:
-        make_policy = make_policy or policy_factory(policy)
+        self._make_policy = make_policy or policy_factory(policy)
         self._view = view
-        self._decider = decider
+        self.decider = decider
         self._decisions = 0
         self._reservations = Reservations(bound_s=reservation_bound_s)
         self._estimates = Estimates(view)
-        self._demand = self._estimates.demand
         self._fleet = Fleet(view, self._reservations.tally)
-        self._costs = Costs(self._fleet, self._estimates)
-        chosen = make_policy(self._fleet, rng, self._costs)
-        self._policy: Policy = TwoChoices(chosen, rng) if is_view_shared else chosen
+        self.is_view_shared = is_view_shared
+        self.reservation_bound_s = reservation_bound_s
         self.policy = policy
         self.records = records
+        self._choose_by(rng, now=0.0)
         self.statistics = PlacementStatistics()
         view.subscribe(self._entry_changed)
+
+    def _choose_by(self, rng: Rng, now: float) -> None:
+        """A policy that knows nothing but the fleet."""
+        self._costs = Costs(self._fleet, self._estimates)
+        self._costs.now = now
+        chosen = self._make_policy(self._fleet, rng, self._costs)
+        self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared else chosen
+
+    def snapshot(self) -> PlacerSnapshot:
+        """What it has to know beside the view to go on. Of the policy's own state, such as whose turn it is, nothing is kept."""
+        return PlacerSnapshot(
+            self._decisions,
+            self._costs.now,
+            self._reservations.open(),
+            self._estimates.snapshot(),
+            tuple((name, tuple(since.items())) for name, since in self._fleet.ready_since()),
+        )
+
+    def go_on(self, snapshot: PlacerSnapshot, rng: Rng) -> None:
+        """From a snapshot and the view as it is: two placers that do so with equal ones decide alike from then on.
+
+        All that a policy, an index or a sum has picked up on its way is made anew, which only shows where ties are broken.
+        """
+        self._decisions = snapshot.decisions
+        self._reservations = Reservations(bound_s=self.reservation_bound_s)
+        for decision_id, reservation in snapshot.reservations:
+            self._reservations.make(decision_id, reservation)
+        self._estimates = Estimates(self._view)
+        self._estimates.restore(snapshot.learned)
+        self._fleet = Fleet(self._view, self._reservations.tally)
+        for entry in self._view.entries.values():
+            self._fleet.entry_changed(None, entry)
+        for node_id, since in snapshot.ready_since:
+            candidate = self._fleet.get(node_id)
+            if candidate is not None:
+                candidate.ready_since = dict(since)
+        self._choose_by(rng, snapshot.now)
 
     @property
     def reservations(self) -> int:
@@ -100,7 +147,7 @@ class Placer:
         model = request.model
         if not self._fleet.has_ready(model):
             self._view.check_known(model)
-        self._demand.arrived(model, now)
+        self._estimates.demand.arrived(model, now)
 
     def decide_or_wait(self, request: PlacementRequest, waiting: Waiting, now: float) -> Decision | Patience:
         """As `decide`, or that it is better to wait for another choice. The request was counted by `asked` before.
@@ -175,7 +222,7 @@ class Placer:
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
-        self.advance(now)
+        self._pass(now)
         outcomes = tuple(outcomes)
         if self.records is not None:
             self.records.settled(outcomes, now)
@@ -196,6 +243,10 @@ class Placer:
 
     def advance(self, now: float) -> None:
         """Drop the reservations that have reached the bound. `decide` and `settle` do so themselves."""
+        self._pass(now)
+
+    def _pass(self, now: float) -> None:
+        """As `advance`, for what is under way: a recorded placer writes down what comes from outside."""
         self._costs.now = now
         if now >= self._reservations.next_expiry:
             for node_id in self._reservations.expire(now):
@@ -203,13 +254,13 @@ class Placer:
 
     def _begin(self, now: float) -> None:
         """A decision begins: no candidate was looked at yet."""
-        self.advance(now)
+        self._pass(now)
         self._costs.looked_at.clear()
 
     def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
         """Keep a place for the request, and count it. The decision's id."""
         self._decisions += 1
-        decision_id = f"{self._decider}-{self._decisions}"
+        decision_id = f"{self.decider}-{self._decisions}"
         reservation = _new_tuple(Reservation, (chosen.node_id, request.model, request.priority, now))
         self._reservations.make(decision_id, reservation, chosen.reserved)
         self._fleet.reserved(chosen)

@@ -52,6 +52,10 @@ class Reservations:
         self._tallies: dict[str, Tally] = {}
         self.next_expiry = math.inf  # none reaches the bound before: asked with each decision, when nearly always none has
 
+    def open(self) -> tuple[tuple[str, Reservation], ...]:
+        """Every open one by its decision, in the order they were made."""
+        return tuple(self._open.items())
+
     def tally(self, node_id: str) -> Tally:
         """The worker's tally; the same object until the worker is forgotten."""
         tally = self._tallies.get(node_id)

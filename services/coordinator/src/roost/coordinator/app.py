@@ -22,10 +22,12 @@ from roost.coordinator.servicers.coordinator import CoordinatorServicer
 from roost.coordinator.settings import CoordinatorSettings
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.placer import Placer
+from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
 from roost.placement.records import DecisionRecords
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.scheduler.recorder import recording
 from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.server import ServiceBinding, rpc_server
 from roost.service.streams import StopSignal
@@ -48,43 +50,53 @@ class RunningCoordinator:
 async def coordinator(settings: CoordinatorSettings) -> AsyncIterator[RunningCoordinator]:
     """A coordinator that serves while the block runs, and then stops: not serving, streams told, calls finished, ports closed.
 
-    Raises CannotStart: the catalogue cannot be read, or a port is taken.
+    Raises CannotStart: the catalogue cannot be read, the recording not be written, or a port is taken.
     """
     registry = CollectorRegistry()
     service_metrics = ServiceMetrics("coordinator", registry)
     stop = StopSignal(NAME)
-    plane, services = _build(settings, CoordinatorMetrics(registry, settings.policy), stop)
-    async with (
-        asyncio.TaskGroup() as tasks,
-        rpc_server(host=settings.host, port=settings.port, services=services, metrics=service_metrics.grpc, tls=settings.tls) as server,
-    ):
-        with serve_metrics(registry, settings.metrics_host, settings.metrics_port) as exposition:
-            clocks = (_keep_time(plane, settings.dead_after_s), _keep_gauges(plane), service_metrics.measure_event_loop_lag())
-            running = [tasks.create_task(clock) for clock in clocks]
-            try:
-                yield RunningCoordinator(server.port, exposition.port)
-            finally:
-                await server.set_serving(False)
-                stop.set()
-                plane.stop()
-                await server.stop(STOP_GRACE_S)
-                for task in running:
-                    task.cancel()
+    metrics = CoordinatorMetrics(registry, settings.policy)
+    with _recording(settings, metrics) as journal:
+        plane, services = _build(settings, metrics, stop, journal)
+        listening = rpc_server(host=settings.host, port=settings.port, services=services, metrics=service_metrics.grpc, tls=settings.tls)
+        async with asyncio.TaskGroup() as tasks, listening as server:
+            with serve_metrics(registry, settings.metrics_host, settings.metrics_port) as exposition:
+                clocks = (_keep_time(plane, settings.dead_after_s), _keep_gauges(plane), service_metrics.measure_event_loop_lag())
+                running = [tasks.create_task(clock) for clock in clocks]
+                try:
+                    yield RunningCoordinator(server.port, exposition.port)
+                finally:
+                    await server.set_serving(False)
+                    stop.set()
+                    plane.stop()
+                    await server.stop(STOP_GRACE_S)
+                    for task in running:
+                        task.cancel()
 
 
-def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: StopSignal) -> tuple[CentralPlane, Sequence[ServiceBinding]]:
+def _recording(settings: CoordinatorSettings, metrics: CoordinatorMetrics) -> contextlib.AbstractContextManager[Journal | None]:
+    wall_offset_s = time.time() - time.monotonic()
+    return recording(
+        settings.record, settings.record_bytes, plane="central", wall_offset_s=wall_offset_s, changed=metrics.recorded, log=get_logger()
+    )
+
+
+def _build(
+    settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: StopSignal, journal: Journal | None
+) -> tuple[CentralPlane, Sequence[ServiceBinding]]:
     epoch = time.time_ns()
     log = get_logger()
-    view = ClusterView(
+    make_view, make_placer = (ClusterView, Placer) if journal is None else (RecordedView, RecordedPlacer)
+    view = make_view(
         dead_after_s=settings.dead_after_s,
         max_workers=settings.max_workers,
         catalogue=read_catalogue(settings.models, "ROOST_COORDINATOR_MODELS").catalogue_models(),
     )
     rng = random.Random()  # noqa: S311  # spreads load; guards nothing
     records = DecisionRecords(settings.remember) if settings.remember else None
-    central = Central(view, Placer(view, settings.policy, rng=rng, decider=f"c{epoch:x}", records=records))
+    central = Central(view, make_placer(view, settings.policy, rng=rng, decider=f"c{epoch:x}", records=records))
     streams = WorkerStreams(f"c{epoch:x}")
-    plane = CentralPlane(central, streams, clock=time.monotonic, metrics=metrics, log=log)
+    plane = CentralPlane(central, streams, clock=time.monotonic, metrics=metrics, log=log, journal=journal)
     connections = Connections(plane, streams, welcome=Welcome(epoch, settings.dead_after_s), stop=stop)
     operations = Operations(central, streams, metrics=metrics, log=log)
     scheduler = SchedulerServicer(plane, stop=stop, kind=scheduler_pb2.PLANE_CENTRAL)

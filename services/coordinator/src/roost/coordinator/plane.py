@@ -13,6 +13,7 @@ from roost.coordinator.commands import LoadModel
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.seldom import Seldom
 from roost.coordinator.worker_streams import WorkerStreams
+from roost.placement.recording.recorded import Journal
 from roost.service.logs import Logger
 from roost.service.scheduler.plane import Clock, SchedulingPlane
 
@@ -29,8 +30,17 @@ _EVENTS: Final = {
 class CentralPlane(SchedulingPlane):
     """Must be used from one event loop."""
 
-    def __init__(self, central: Central, streams: WorkerStreams, *, clock: Clock, metrics: CoordinatorMetrics, log: Logger) -> None:
-        super().__init__(central, name=NAME, clock=clock, metrics=metrics, copy=self._copy)
+    def __init__(
+        self,
+        central: Central,
+        streams: WorkerStreams,
+        *,
+        clock: Clock,
+        metrics: CoordinatorMetrics,
+        log: Logger,
+        journal: Journal | None = None,
+    ) -> None:
+        super().__init__(central, name=NAME, clock=clock, metrics=metrics, copy=self._copy, journal=journal)
         self.central = central
         self._streams = streams
         self._metrics = metrics

@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
+from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
 from roost.service.settings import ServiceSettings
 
 
@@ -42,6 +43,15 @@ class CoordinatorSettings(ServiceSettings):
         ge=0,
         le=100_000,
         description="decisions kept for roost explain, the last ones; each keeps what was known of up to eight workers; 0 for none",
+    )
+    record: Path | None = Field(
+        default=None, description="file to record decisions to, with all that they were made of, for roost replay; empty for none"
+    )
+    record_bytes: int = Field(
+        default=DEFAULT_BYTES,
+        ge=LEAST_BYTES,
+        le=1_000_000_000_000,
+        description="size at which that file becomes FILE.1, in place of the one before, and a new one begins; the disk needs twice that",
     )
     command_timeout_s: float = Field(
         default=300.0,

@@ -34,11 +34,13 @@ from roost.gossip.servicers.gossip import GossipServicer
 from roost.gossip.settings import GossipSettings
 from roost.gossip.sockets import Sockets, advertised, bound, split
 from roost.placement.placer import Placer
+from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
 from roost.placement.records import DecisionRecords
 from roost.service.addresses import join
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.scheduler.recorder import recording
 from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.streams import StopSignal
@@ -76,8 +78,9 @@ async def sidecar(settings: GossipSettings) -> AsyncIterator[RunningSidecar]:
     """
     registry = CollectorRegistry()
     service_metrics = ServiceMetrics("gossip", registry)
-    with bound(settings.host, settings.port) as sockets:
-        core = _core(settings, sockets, registry)
+    metrics = GossipMetrics(registry, settings.policy)
+    with bound(settings.host, settings.port) as sockets, _recording(settings, metrics) as journal:
+        core = _core(settings, sockets, metrics, journal)
         async with driving(core.node, sockets, clock=time.monotonic, heard=core.plane.heard) as driver:
             life = _Life(core, driver, settings)
             listening = rpc_server(
@@ -107,7 +110,14 @@ class _Core:
     counters: Counters
 
 
-def _core(settings: GossipSettings, sockets: Sockets, registry: CollectorRegistry) -> _Core:
+def _recording(settings: GossipSettings, metrics: GossipMetrics) -> contextlib.AbstractContextManager[Journal | None]:
+    wall_offset_s = time.time() - time.monotonic()
+    return recording(
+        settings.record, settings.record_bytes, plane="gossip", wall_offset_s=wall_offset_s, changed=metrics.recorded, log=get_logger()
+    )
+
+
+def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, journal: Journal | None) -> _Core:
     """Raises CannotStart."""
     known = read_catalogue(settings.models, "ROOST_GOSSIP_MODELS").catalogue_models()
     ring = None if settings.key_file is None else _ring(read_key_file(settings.key_file), settings.cluster)
@@ -115,8 +125,9 @@ def _core(settings: GossipSettings, sockets: Sockets, registry: CollectorRegistr
     config = Config(name=settings.name, address=address, epoch=time.time_ns() // 1_000_000, swim=settings.swim)
     rng = random.Random()  # noqa: S311  # spreads load and gossip; guards nothing
     node = Node(config, rng, codec=BytesCodec(settings.cluster, keyring=ring), now=time.monotonic())
-    view = ClusterView(dead_after_s=NEVER_S, catalogue=known)
-    placer = Placer(
+    make_view, make_placer = (ClusterView, Placer) if journal is None else (RecordedView, RecordedPlacer)
+    view = make_view(dead_after_s=NEVER_S, catalogue=known)
+    placer = make_placer(
         view,
         settings.policy,
         rng=rng,
@@ -127,8 +138,7 @@ def _core(settings: GossipSettings, sockets: Sockets, registry: CollectorRegistr
     )
     counters = Counters()
     local = LocalView(view, placer, node, counters, wall_offset_s=time.time() - time.monotonic())
-    metrics = GossipMetrics(registry, settings.policy)
-    plane = GossipPlane(local, node, clock=time.monotonic, metrics=metrics, log=get_logger())
+    plane = GossipPlane(local, node, clock=time.monotonic, metrics=metrics, log=get_logger(), journal=journal)
     return _Core(node, ring, plane, metrics, counters)
 
 

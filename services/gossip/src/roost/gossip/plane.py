@@ -10,6 +10,7 @@ from typing import Final
 from roost.gossip.local_view import LocalView
 from roost.gossip.protocol.events import ClusterJoined, ColdChanged, EpochRaised, Event, Happening, MemberChanged, NameConflict
 from roost.gossip.protocol.node import Node
+from roost.placement.recording.recorded import Journal
 from roost.service.addresses import join
 from roost.service.logs import Logger
 from roost.service.scheduler.metrics import DecisionMetrics
@@ -23,8 +24,17 @@ _WARNED: Final = {Happening.SUSPECTED, Happening.DIED}
 class GossipPlane(SchedulingPlane):
     """Must be used from one event loop."""
 
-    def __init__(self, local: LocalView, node: Node[bytes], *, clock: Clock, metrics: DecisionMetrics, log: Logger) -> None:
-        super().__init__(local, name=NAME, clock=clock, metrics=metrics)
+    def __init__(
+        self,
+        local: LocalView,
+        node: Node[bytes],
+        *,
+        clock: Clock,
+        metrics: DecisionMetrics,
+        log: Logger,
+        journal: Journal | None = None,
+    ) -> None:
+        super().__init__(local, name=NAME, clock=clock, metrics=metrics, journal=journal)
         self.local = local
         self.member_changes = Changes()
         self.members_version = 0

@@ -15,6 +15,7 @@ from roost.gossip.protocol.config import LAN, SERVING, Address, SwimParameters
 from roost.gossip.sockets import split
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
+from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
 from roost.service.settings import ServiceSettings
 
 GOSSIP_PORT = 7946
@@ -68,6 +69,16 @@ class GossipSettings(ServiceSettings):
         ge=0,
         le=100_000,
         description="decisions kept for roost explain, the last ones; each keeps what was known of up to eight workers; 0 for none",
+    )
+
+    record: Path | None = Field(
+        None, description="file to record decisions to, with all that they were made of, for roost replay; empty for none"
+    )
+    record_bytes: int = Field(
+        DEFAULT_BYTES,
+        ge=LEAST_BYTES,
+        le=1_000_000_000_000,
+        description="size at which that file becomes FILE.1, in place of the one before, and a new one begins; the disk needs twice that",
     )
 
     @field_validator("node_id")

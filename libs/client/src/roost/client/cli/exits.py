@@ -6,7 +6,7 @@ import enum
 
 import grpc
 
-from roost.client.errors import ClusterUnreachable, NoWorkerTookIt
+from roost.client.errors import ClusterUnreachable, NotRecorded, NoWorkerTookIt
 from roost.cluster.errors import (
     CommandFailed,
     InvalidField,
@@ -14,6 +14,7 @@ from roost.cluster.errors import (
     NoWorkers,
     RoostError,
     UnknownModel,
+    UnknownRequest,
     UnknownWorker,
     WorkerDraining,
 )
@@ -38,7 +39,7 @@ MEANINGS = {
     ExitCode.FAILED: "refused or failed",
     ExitCode.USAGE: "wrong usage, or a value out of its range",
     ExitCode.UNREACHABLE: "the cluster was not reached",
-    ExitCode.UNKNOWN_NAME: "no such model or worker",
+    ExitCode.UNKNOWN_NAME: "no such model, worker or request",
     ExitCode.NO_CAPACITY: "no worker, or none has room now",
     ExitCode.INTERRUPTED: "ended by Ctrl-C",
     ExitCode.BROKEN_PIPE: "the reader of the output went away",
@@ -47,7 +48,7 @@ MEANINGS = {
 _BY_ERROR: tuple[tuple[tuple[type[RoostError], ...], ExitCode], ...] = (
     ((InvalidField,), ExitCode.USAGE),
     ((ClusterUnreachable,), ExitCode.UNREACHABLE),
-    ((UnknownModel, UnknownWorker), ExitCode.UNKNOWN_NAME),
+    ((UnknownModel, UnknownWorker, UnknownRequest, NotRecorded), ExitCode.UNKNOWN_NAME),
     ((NoCapacity, NoWorkers, WorkerDraining, NoWorkerTookIt), ExitCode.NO_CAPACITY),
 )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +14,11 @@ from rich.table import Table
 from roost.client.cli.connection import Connection, calls_cluster
 from roost.client.cli.json_views import decision_json
 from roost.client.cli.options import OPERATE, AsJson, Timeout, examples
-from roost.client.cli.running import Json, print_json, run
+from roost.client.cli.replaying import warnings_of
+from roost.client.cli.running import Json, print_json, run, say
 from roost.client.cli.tables import console_for_stdout, size_text, table
 from roost.client.explaining import ConsideredWorker, ExplainedDecision
+from roost.client.recordings import explain_from
 from roost.cluster.worker_state import CacheResult
 
 OUTCOMES = {
@@ -28,7 +32,12 @@ OUTCOMES = {
 def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel=OPERATE,
-        epilog=examples("roost generate gemma-3-270m Hello --request-id mine", "roost explain mine", "roost explain mine --json"),
+        epilog=examples(
+            "roost generate gemma-3-270m Hello --request-id mine",
+            "roost explain mine",
+            "roost explain mine --json",
+            "roost explain mine --file decisions.jsonl",
+        ),
     )(explain)
 
 
@@ -40,18 +49,21 @@ def explain(
     ],
     *,
     connection: Connection,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Explain from a recording (--record) instead of asking.", show_default=False),
+    ] = None,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Tell why a request went where it did: what was considered, at what cost, and what became of it.
 
     Deciders remember their last decisions (1,000 if not told otherwise: --remember). Each sidecar remembers its own; all that are named
-    are asked.
+    are asked. Where one records its decisions, its file tells of more, and when the decider has gone, too.
     """
 
     async def main() -> None:
-        async with connection.client(timeout_s=timeout) as client:
-            decisions = await client.explain(request_id)
+        decisions = await _asked(connection, request_id, timeout) if file is None else _replayed(file, request_id)
         if as_json:
             print_json({"request_id": request_id, "decisions": [explained_json(decision) for decision in decisions]})
             return
@@ -62,6 +74,19 @@ def explain(
                 console.print(considered_table(decision))
 
     run(main, as_json=as_json)
+
+
+async def _asked(connection: Connection, request_id: str, timeout_s: float) -> Sequence[ExplainedDecision]:
+    async with connection.client(timeout_s=timeout_s) as client:
+        return await client.explain(request_id)
+
+
+def _replayed(file: Path, request_id: str) -> Sequence[ExplainedDecision]:
+    explained, replayed = explain_from(file, request_id)
+    for each in replayed:
+        for warning in warnings_of(each):
+            say(f"roost: {warning}")
+    return explained
 
 
 def story(explained: ExplainedDecision, number: int, count: int) -> str:

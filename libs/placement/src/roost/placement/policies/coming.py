@@ -18,6 +18,9 @@ class Coming:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._sent: dict[str, list[str]] = {}
+        for candidate in fleet.candidates():  # where a decider goes on from a snapshot: what it has sent, its reservations know
+            for model in candidate.reserved.by_model:
+                self.sending(candidate, model)
 
     def is_any(self, model: str) -> bool:
         """Whether `to` might find one."""

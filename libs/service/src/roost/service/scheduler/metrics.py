@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from roost.cluster.errors import RoostError
+from roost.cluster.names import PRIORITIES
 from roost.placement.decision import Action, Decision
 from roost.service.tallies import CounterTally, HistogramTally
 
 # A decision costs from under a microsecond (an index) to milliseconds (a scan of 10,000 workers).
 DECISION_BUCKETS_S: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+
+# Up to the longest that a decider lets a request wait.
+WAIT_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _SERVE: Final = Action.SERVE  # an enum's members are looked up, and hashed, in Python: worth avoiding for each decision
 
@@ -27,6 +31,26 @@ class DecisionMetrics:
         self._decision_seconds = HistogramTally(
             "roost_decision_seconds", "Time one decision took, without the call around it.", registry, bounds=DECISION_BUCKETS_S
         ).series()
+
+        waits = Histogram(
+            "roost_decider_wait_seconds",
+            "Time requests waited in the decider before they were bound to a worker; without those decided at once.",
+            ["priority"],
+            buckets=WAIT_BUCKETS_S,
+            registry=registry,
+        )
+        self._waits = [waits.labels(priority) for priority in range(PRIORITIES)]
+        self._recording = Gauge("roost_recording", "1 while decisions are written to the file of --record.", registry=registry)
+        self._recorded_bytes = Counter("roost_recorded_bytes", "Bytes written to the file of --record.", registry=registry)
+
+    def waited(self, priority: int, waited_s: float) -> None:
+        """A request that waited was bound."""
+        self._waits[priority].observe(waited_s)
+
+    def recorded(self, is_on: bool, more_bytes: int) -> None:  # noqa: FBT001  # whoever writes tells both
+        """The recording goes on or has ended; may be called from any thread."""
+        self._recording.set(is_on)
+        self._recorded_bytes.inc(more_bytes)
 
     def decided(self, decision: Decision, elapsed_s: float) -> None:
         (self._served if decision.action is _SERVE else self._decisions[decision.action]).count()

@@ -13,6 +13,7 @@ from roost.cluster.view import ClusterView
 from roost.placement.decision import Decision
 from roost.placement.dispatcher import Dispatcher
 from roost.placement.placer import Placer
+from roost.placement.recording.recorded import Journal
 from roost.placement.records import DecisionRecord
 from roost.placement.request import PlacementRequest
 from roost.service.scheduler.metrics import DecisionMetrics
@@ -45,15 +46,25 @@ def mark_of(view: ClusterView, placer: Placer) -> Mark:
 
 
 class SchedulingPlane:
-    """Must be used from one event loop. `name` says in refusals who is stopping; `copy` has a worker load a model for those who wait."""
+    """Must be used from one event loop. `name` says in refusals who is stopping; `copy` has a worker load a model for those who wait;
+    `journal` records what it decides.
+    """
 
     def __init__(
-        self, knowledge: Knowledge, *, name: str, clock: Clock, metrics: DecisionMetrics, copy: Callable[[str, str], None] | None = None
+        self,
+        knowledge: Knowledge,
+        *,
+        name: str,
+        clock: Clock,
+        metrics: DecisionMetrics,
+        copy: Callable[[str, str], None] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.changes = Changes()
         self._knowledge = knowledge
         self._name = name
-        self._dispatcher = Dispatcher(knowledge.placer, can_tell=copy is not None)
+        view, placer, can_tell = knowledge.view, knowledge.placer, copy is not None
+        self._dispatcher = Dispatcher(placer, can_tell=can_tell) if journal is None else journal.begin(view, placer, can_tell=can_tell)
         self._have_copied = copy
         self._waiting = WaitingRoom(self._dispatcher, self._bind)
         self._clock = clock
@@ -148,13 +159,14 @@ class SchedulingPlane:
     def _bind(self, worker_id: str = "", *, has_opened: bool = False) -> None:
         if not self._waiting:
             return
-        started = self._clock()
+        started = now = self._clock()
         self._knowledge.refresh(started)
         bound = self._dispatcher.bind(started, worker_id, has_opened=has_opened)
         self._waiting.tell(bound)
         self._make_copies()
-        for _, result in bound:
+        for waiter, result in bound:
             if isinstance(result, Decision):
+                self._decisions.waited(waiter.request.priority, now - waiter.since)
                 self._decided(result, started)
                 started = self._clock()
         self._waiting.set_timer(self._clock())

@@ -1,0 +1,213 @@
+"""What is recorded can be replayed: the same decisions, in every process, with every policy, whatever happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from placement_cases import worker
+from recorded_histories import CATALOGUE, History, happened
+
+from roost.cluster.errors import InvalidField
+from roost.placement.decision import Action, Decision
+from roost.placement.recording.comparing import compare
+from roost.placement.recording.events import Beginning, Placed, Refusal, Reported, Settled, WasBound
+from roost.placement.recording.reading import BadRecording, Reader
+from roost.placement.recording.replay import Difference, verify
+from roost.placement.recording.summary import by_model, summary
+from roost.placement.recording.writing import Writer
+from roost.placement.records import DecisionRecords
+from roost.placement.registry import policy_names
+
+SUPPORT = Path(__file__).parent / "support"
+
+
+def recorded(policy: str = "expected-wait", seed: int = 1, steps: int = 200, **options: bool) -> str:
+    history = History(policy, seed, **options)
+    history.go_on(steps)
+    return history.files[0]
+
+
+@pytest.mark.parametrize("policy", policy_names())
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), file_events=st.sampled_from((7, 60, 10**9)), booleans=st.tuples(st.booleans(), st.booleans()))
+def test_a_replay_of_any_history_decides_the_same(policy: str, seed: int, file_events: int, booleans: tuple[bool, bool]) -> None:
+    is_view_shared, can_tell = booleans
+    history = History(policy, seed, file_events=file_events, is_view_shared=is_view_shared, can_tell=can_tell)
+    history.go_on(150)
+    for text in history.files:
+        result = verify(happened(text), random.Random)
+        assert result.difference is None
+        assert result.identical == result.decisions
+
+
+@pytest.mark.parametrize("policy", policy_names())
+def test_what_is_read_is_what_was_written(policy: str) -> None:
+    history = History(policy, 3, file_events=100)
+    history.go_on(400)
+    for text in history.files:
+        writer, again = Writer(), ""
+        for each in happened(text):
+            again += writer.first_lines(each) if isinstance(each, Beginning) else writer.line(each)
+        assert again == text
+
+
+@pytest.mark.parametrize("policy", ["expected-wait", "weighted-score"])
+def test_another_process_hashes_names_otherwise_and_decides_the_same(policy: str, tmp_path: Path) -> None:
+    """Both the recording and its replay."""
+    texts = []
+    for hash_seed in ("1", "2"):
+        script = (
+            f"import sys, runpy; sys.argv = ['h', '{policy}', '5', '400']; runpy.run_path('recorded_histories.py', run_name='__main__')"
+        )
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        ran = subprocess.run([sys.executable, "-c", script], cwd=SUPPORT, env=environment, capture_output=True, text=True, check=True)
+        texts.append(ran.stdout)
+    assert texts[0] == texts[1]
+    file = tmp_path / "recording"
+    file.write_text(texts[0])
+    check = (
+        "import random, sys; from roost.placement.recording.reading import Reader; from roost.placement.recording.replay import verify;"
+        "print(verify(Reader().read(open(sys.argv[1])), random.Random))"
+    )
+    results = {
+        subprocess.run(
+            [sys.executable, "-c", check, str(file)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("3", "4")
+    }
+    assert len(results) == 1
+    assert "difference=None" in results.pop()
+
+
+def test_a_changed_decision_is_the_first_difference() -> None:
+    lines = recorded().splitlines(keepends=True)
+    number = next(
+        index
+        for index, line in enumerate(lines[2:], 2)
+        if json.loads(line)["op"] == "place" and "worker" in (json.loads(line)["answer"] or {})
+    )
+    changed = json.loads(lines[number])
+    changed["answer"]["wait_s"] += 0.25
+    lines[number] = json.dumps(changed) + "\n"
+    result = verify(Reader().read(lines), random.Random)
+    assert result.identical < result.decisions
+    assert isinstance(result.difference, Difference)
+    assert isinstance(result.difference.recorded, Decision)
+    assert isinstance(result.difference.replayed, Decision)
+    assert result.difference.recorded.estimated_wait_s == result.difference.replayed.estimated_wait_s + 0.25
+    assert result.difference.number == result.identical + 1
+
+
+def test_a_torn_last_line_is_left_out_and_noted() -> None:
+    text = recorded()
+    reader = Reader()
+    whole = len(list(happened(text)))
+    assert len(list(reader.read(text[:-9].splitlines(keepends=True)))) == whole - 1
+    assert "not written to its end" in reader.note
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is not a recording"),
+        ("hello\n", "is not a recording"),
+        ('{"model": "llama-7b"}\n', "is not a recording"),
+        ('{"roost_recording": 99}\n', "is of format 99, and this version of Roost reads format 1"),
+        ('{"roost_recording": 1}\n{}\n', "line 2: cannot be understood (KeyError"),
+    ],
+)
+def test_what_is_no_recording_is_refused(text: str, why: str) -> None:
+    with pytest.raises(BadRecording) as refusal:
+        list(happened(text))
+    assert why in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense\n", "[]\n", '{"op": "dance"}\n', '{"op": "time"}\n', '{"op": "report", "node_id": "w", "slots": 0}\n']
+)
+def test_a_line_in_the_middle_that_cannot_be_read_is_named(line: str) -> None:
+    lines = recorded().splitlines(keepends=True)
+    lines[5] = line
+    with pytest.raises(BadRecording) as refusal:
+        list(Reader().read(lines))
+    assert "line 6: " in str(refusal.value)
+
+
+def test_a_recording_that_ends_within_its_beginning_is_refused() -> None:
+    with pytest.raises(BadRecording) as refusal:
+        list(happened(recorded()[:600]))
+    assert "cut off" in str(refusal.value)
+
+
+def test_a_report_that_repeats_the_last_one_is_short() -> None:
+    writer = Writer()
+    history = History("random", 1)
+    beginning = next(happened(history.files[0]))
+    assert isinstance(beginning, Beginning)
+    writer.first_lines(beginning)
+    state = worker("w", "llama-7b", "phi-2", catalogue=CATALOGUE)
+    first = writer.line(Reported(state, 1.0, is_streamed=True, stream=1))
+    second = writer.line(Reported(replace(state, sequence=2, catalogue=None), 2.0, is_streamed=True, stream=1))
+    again = writer.line(Reported(replace(state, sequence=3), 3.0, is_streamed=True, stream=1))
+    assert "llama-7b" in first
+    assert second == '{"op":"report","now":2.0,"node_id":"w","sequence":2,"stream":1}\n'
+    assert again == '{"op":"report","now":3.0,"node_id":"w","sequence":3,"stream":1,"catalogue":0}\n'
+
+
+@pytest.mark.parametrize("other", policy_names())
+@pytest.mark.parametrize("policy", ["weighted-score", "expected-wait"])
+def test_every_request_has_a_fate_under_both_policies(policy: str, other: str) -> None:
+    text = recorded(policy, 8, 600)
+    asked = compare(happened(text), random.Random, other)
+    assert len(asked) == sum(isinstance(each, Placed) for each in happened(text))
+    told = summary(asked)
+    for side in (told.recorded, told.other):
+        assert side.served + side.cold_starts + side.refused + side.gave_up + side.still_waiting == len(asked)
+    assert sum(each.asked for each in by_model(asked).values()) == len(asked)
+    recorded_answers = [each.answer for each in happened(text) if isinstance(each, Placed) and each.answer is not None]
+    recorded_answers += [answer for each in happened(text) if isinstance(each, WasBound) for _, answer in each.answers]
+    assert told.recorded.refused == sum(isinstance(answer, Refusal) for answer in recorded_answers)
+    assert told.recorded.served == sum(isinstance(answer, Decision) and answer.action is Action.SERVE for answer in recorded_answers)
+
+
+def test_the_same_policy_goes_the_same_way_where_nobody_waits() -> None:
+    text = recorded("weighted-score", 9, 500, may_queue=False)
+    told = summary(compare(happened(text), random.Random, "weighted-score"))
+    assert told.elsewhere == 0
+    assert told.recorded == told.other
+
+
+def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(InvalidField, match=r"'best' is not one of expected-wait, .*round-robin"):
+        compare(happened(recorded(steps=1)), random.Random, "best")
+
+
+def test_outcomes_that_repeat_a_report_are_written_once() -> None:
+    text = recorded(steps=600)
+    settled = [json.loads(line) for line in text.splitlines() if '"op":"settle"' in line]
+    assert any(each.outcomes for each in happened(text) if isinstance(each, Settled))
+    assert not any("outcomes" in each for each in settled)
+
+
+def test_a_replay_explains_what_was_decided() -> None:
+    text = recorded(steps=300)
+    records = DecisionRecords(10_000)
+    verify(happened(text), random.Random, records=records)
+    placed = next(each for each in happened(text) if isinstance(each, Placed) and isinstance(each.answer, Decision))
+    (record,) = records.of(placed.request.request_id)
+    assert record.result == placed.answer
+    assert record.considered[0].entry.node_id == placed.answer.worker_id
+    assert record.decided_at == placed.now
