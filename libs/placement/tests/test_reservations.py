@@ -73,11 +73,11 @@ def test_the_counts_add_up_and_outcomes_win(decisions: list[tuple[Action, CacheR
 
 def test_only_recent_decisions_can_be_corrected() -> None:
     statistics = PlacementStatistics(recent_decisions=2)
-    for number in range(3):
+    for number in range(5):
         statistics.decided(f"d{number}", Action.COLD_START)
-    for number in range(3):
+    for number in range(5):
         statistics.settled(DecisionOutcome(f"d{number}", CacheResult.JOIN))
-    assert (statistics.cold_starts, statistics.joins) == (1, 2)
+    assert (statistics.cold_starts, statistics.joins) == (2, 3)
 
 
 def test_the_hit_rate_of_nothing_is_zero() -> None:

@@ -79,14 +79,18 @@ class LoadIndex:
             true_key = key_of(candidate)
             if true_key == key:
                 return candidate
-            if filed > 1 or true_key in buckets:
-                self._move(candidate, key, position, true_key)
-                heap, buckets = self._heap, self._buckets  # it may have rebuilt them
-            else:  # alone under its key, as most are: the bucket goes with it
+            if filed == 1 and true_key not in buckets:  # alone under its key, as most are: the bucket goes with it
                 heapreplace(heap, true_key)
                 del buckets[key]
                 buckets[true_key] = bucket
                 self._places[candidate] = (true_key, 0)
+                continue
+            last = bucket.pop()  # as `_take` does
+            if last is not candidate:
+                bucket[position] = last
+                self._places[last] = (key, position)
+            self._file(candidate, true_key)
+            heap, buckets = self._heap, self._buckets  # it may have rebuilt them
         return None
 
     def near(self, count: int) -> list[Candidate]:

@@ -88,6 +88,8 @@ class Placer:
         self._costs.now = now
         chosen = self._make_policy(self._fleet, rng, self._costs)
         self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared else chosen
+        # Asked once: to ask what a protocol wants takes as long as to choose.
+        self._patient = self._policy if isinstance(self._policy, PatientPolicy) else None
 
     def snapshot(self) -> PlacerSnapshot:
         """What it has to know beside the view to go on. Of the policy's own state, such as whose turn it is, nothing is kept."""
@@ -131,7 +133,7 @@ class Placer:
     @property
     def is_patient(self) -> bool:
         """Whether the policy lets requests wait here rather than for one worker."""
-        return isinstance(self._policy, PatientPolicy)
+        return self._patient is not None
 
     def decide(self, request: PlacementRequest, now: float) -> Decision:
         """Choose a worker and reserve a place there.
@@ -143,7 +145,8 @@ class Placer:
 
     def asked(self, request: PlacementRequest, now: float) -> None:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
-        self._begin(now)
+        self._pass(now)
+        self._costs.looked_at.clear()
         model = request.model
         if not self._fleet.has_ready(model):
             self._view.check_known(model)
@@ -154,10 +157,11 @@ class Placer:
 
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
-        self._begin(now)
-        if not isinstance(self._policy, PatientPolicy):
+        self._pass(now)
+        self._costs.looked_at.clear()
+        if self._patient is None:
             return self._place(request, self._policy.choose(request), now)
-        chosen = self._policy.choose_or_wait(request, waiting)
+        chosen = self._patient.choose_or_wait(request, waiting)
         if not isinstance(chosen, Patience):
             return self._place(request, chosen, now)
         if 0 < request.deadline_s < chosen.retry_in_s + chosen.cost.own_s:
@@ -251,11 +255,6 @@ class Placer:
         if now >= self._reservations.next_expiry:
             for node_id in self._reservations.expire(now):
                 self._fleet.recount(node_id)
-
-    def _begin(self, now: float) -> None:
-        """A decision begins: no candidate was looked at yet."""
-        self._pass(now)
-        self._costs.looked_at.clear()
 
     def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
         """Keep a place for the request, and count it. The decision's id."""

@@ -11,6 +11,8 @@ from roost.placement.request import PlacementRequest
 def reason(fleet: Fleet, request: PlacementRequest, chosen: Candidate, because: str, estimate: Estimate) -> str:
     """`because` is the policy's word, as it reads after the worker's name."""
     if estimate.load_s is None:
+        if not estimate.wait_s:
+            return f"{chosen.node_id} has {request.model} ready, none ahead in queue"
         return f"{chosen.node_id} has {request.model} ready, {_turn(request, chosen, estimate)}"
     others = _others(fleet, request)
     queue = f", {estimate.ahead} ahead in queue" if estimate.ahead else ""
@@ -22,13 +24,11 @@ def reason(fleet: Fleet, request: PlacementRequest, chosen: Candidate, because: 
 def _turn(request: PlacementRequest, chosen: Candidate, estimate: Estimate) -> str:
     if estimate.ahead:
         return f"{estimate.ahead} ahead in queue"
-    if estimate.wait_s:
-        slots, at_once = chosen.state.slots, chosen.state.models[request.model].max_parallel
-        taken = min(slots, chosen.state.busy_slots + chosen.reserved.count)
-        if taken < slots and at_once:
-            return f"next in queue, {request.model} runs {at_once} at a time"
-        return f"next in queue, {taken} of {slots} slots busy"
-    return "none ahead in queue"
+    slots, at_once = chosen.state.slots, chosen.state.models[request.model].max_parallel
+    taken = min(slots, chosen.state.busy_slots + chosen.reserved.count)
+    if taken < slots and at_once:
+        return f"next in queue, {request.model} runs {at_once} at a time"
+    return f"next in queue, {taken} of {slots} slots busy"
 
 
 def _others(fleet: Fleet, request: PlacementRequest) -> str:

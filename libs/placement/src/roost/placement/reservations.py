@@ -8,7 +8,6 @@ became lighter. Time never goes back.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ SIMPLE_REPORTER_BOUND_S = 1.0  # a reporter that lists no arrivals has counted a
 
 @dataclass(slots=True)
 class Tally:
-    """Open reservations of one worker, oldest first, and their counts: in all, by priority and by model."""
+    """Open reservations of one worker, oldest first, and their counts: in all, by model, and by each priority above the lowest."""
 
     open: dict[str, Reservation] = field(default_factory=dict)
     count: int = 0
@@ -48,7 +47,7 @@ class Reservations:
 
     def __init__(self, *, bound_s: float) -> None:
         self._bound_s = bound_s
-        self._open: OrderedDict[str, Reservation] = OrderedDict()
+        self._open: dict[str, Reservation] = {}
         self._tallies: dict[str, Tally] = {}
         self.next_expiry = math.inf  # none reaches the bound before: asked with each decision, when nearly always none has
 
@@ -77,7 +76,8 @@ class Reservations:
             tally = self.tally(node_id)
         tally.open[decision_id] = reservation
         tally.count += 1
-        tally.by_priority[priority] += 1
+        if priority:
+            tally.by_priority[priority] += 1
         by_model = tally.by_model
         by_model[model] = by_model[model] + 1 if model in by_model else 1
 
@@ -90,7 +90,8 @@ class Reservations:
         tally = self._tallies[node_id]
         del tally.open[decision_id]
         tally.count -= 1
-        tally.by_priority[priority] -= 1
+        if priority:
+            tally.by_priority[priority] -= 1
         by_model = tally.by_model
         if by_model[model] == 1:
             del by_model[model]
@@ -119,17 +120,17 @@ class Reservations:
 
     def expire(self, now: float) -> AbstractSet[str]:
         """Drop those that have reached the bound; the workers they were for."""
-        lighter: dict[str, None] = {}  # in order, so that a run can be repeated
-        while now >= self.next_expiry:
-            decision_id, oldest = next(iter(self._open.items()), ("", None))
-            if oldest is None:
-                self.next_expiry = math.inf
-            elif oldest.made_at + self._bound_s > now:
-                self.next_expiry = oldest.made_at + self._bound_s
-            else:
-                self.drop(decision_id)
-                lighter[oldest.node_id] = None
-        return lighter.keys()
+        if now < self.next_expiry:
+            return frozenset()
+        expired: list[str] = []
+        self.next_expiry = math.inf
+        for decision_id, reservation in self._open.items():
+            if reservation.made_at + self._bound_s > now:
+                self.next_expiry = reservation.made_at + self._bound_s
+                break
+            expired.append(decision_id)
+        # In order, so that a run can be repeated.
+        return dict.fromkeys([node_id for decision_id in expired if (node_id := self.drop(decision_id)) is not None]).keys()
 
     def forget(self, node_id: str) -> None:
         """The worker is not known any more."""

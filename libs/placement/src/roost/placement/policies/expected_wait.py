@@ -124,6 +124,8 @@ class ExpectedWait:
             return self.best_without(request) or self._anyone(request)
         cost = holder[1]
         waits_s = cost.queue_s + cost.load_s + (backlog and self._backlog_s(holder[0], request, backlog))
+        if not waits_s:
+            return holder
         # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
         worth_s = COPY_HASTE * waits_s + cost.first_token_s
         if worth_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
