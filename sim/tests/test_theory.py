@@ -14,7 +14,7 @@ import pytest
 
 from roost.sim import Simulation, deterministic, exponential, gamma, named_models, poisson, zipf
 from roost.sim.traces import models_of, read_trace
-from roost.sim.workload import trace_asks
+from roost.sim.workload import Ask, trace_asks
 
 TRACES = Path(__file__).parents[2].parent / "shared/traces"
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason=f"no traces at {TRACES}")
@@ -47,6 +47,26 @@ def test_one_queue_with_c_slots_waits_as_erlang_c_says(servers: int, rate: float
 def test_with_many_requests_it_is_close_to_erlang_c(servers: int, rate: float) -> None:
     run = Simulation(workers=1, slots=servers, arrivals=poisson(rate), service=exponential(1.0), seed=5).run(requests=300_000)
     assert fmean(settled(run.waits)) == pytest.approx(erlang_c(servers, rate) / (servers - rate), rel=0.06)
+
+
+@pytest.mark.parametrize("servers", [1, 2, 5])
+@pytest.mark.parametrize("cv", [0.5, 1.0, 3.0])
+def test_each_wait_is_that_of_the_recursion_over_the_same_requests(servers: int, cv: float) -> None:
+    """Kiefer and Wolfowitz (1955); with one server, Lindley (1952): who comes takes the server that is free first."""
+    rng, now = random.Random(f"{servers} {cv}"), 0.0
+    shape = cv**-2
+    asks: list[Ask] = []
+    for _ in range(4_000):
+        now += rng.gammavariate(shape, 1.0 / (shape * 0.9 * servers))
+        asks.append(Ask(now, 0, service_s=rng.expovariate(1.0)))
+    free_at, waits = [0.0] * servers, list[float]()
+    for ask in asks:
+        starts_at = max(ask.at_s, heapq.heappop(free_at))
+        heapq.heappush(free_at, starts_at + ask.service_s)
+        waits.append(starts_at - ask.at_s)
+    run = Simulation(workers=1, slots=servers, trace=asks, service="trace").run()
+    assert max(waits) > 1.0
+    assert list(run.waits) == pytest.approx(waits, abs=1e-9)
 
 
 def gi_m_1_root(rate: float, cv: float) -> float:

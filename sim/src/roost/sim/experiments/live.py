@@ -32,7 +32,6 @@ from roost.sim.records import COLD_START, FAILED, HIT, JOIN, REFUSED, RequestRec
 START_BOUND_S = 60.0
 REQUEST_BOUND_S = 60.0  # a client that has waited as long has given up
 SAMPLE_S = 0.5
-PROBES = 30
 SETTLE_S = 2.0  # after the start: what has to be told once is told
 HOST = "127.0.0.1"
 _RESULTS = {CacheResult.HIT: HIT, CacheResult.COLD_START: COLD_START, CacheResult.JOIN: JOIN}
@@ -137,6 +136,7 @@ class _Seen:
     action: str = ""
     result: str = ""
     attempts: int = 0
+    scheduled_s: float = 0.0
     ttft_s: float = 0.0
     queue_s: float = 0.0
     load_s: float = 0.0
@@ -144,10 +144,15 @@ class _Seen:
 
 
 class Clients:
-    """Sends the plan's requests. State: the records so far. One client a target, each with all the others behind it."""
+    """Sends the plan's requests. One client a target, each with all the others behind it.
+
+    State: the records so far; and of each request that went to a ready model at the first attempt, seconds from the decision to the first
+    token beyond those that the worker says it took: what it costs to go there and back under this load.
+    """
 
     def __init__(self, clients: list[RoostClient], clock: Callable[[], float]) -> None:
         self.records: list[RequestRecord] = []
+        self.ways_s: list[float] = []
         self._turns = itertools.cycle(clients)
         self._clock = clock
 
@@ -171,6 +176,8 @@ class Clients:
         except (RoostError, TimeoutError):
             seen.result = FAILED
         sojourn_s = self._clock() - sent_at
+        if seen.result == HIT and seen.attempts == 1 and seen.ttft_s:
+            self.ways_s.append(max(0.0, seen.ttft_s - seen.scheduled_s - seen.queue_s - seen.load_s - seen.prefill_s))
         wait_s = max(0.0, seen.ttft_s - seen.prefill_s) if seen.result in _RESULTS.values() else 0.0
         at_worker = (seen.attempts, seen.queue_s, seen.load_s)
         result = seen.result or FAILED
@@ -184,7 +191,8 @@ class Clients:
     def _note(seen: _Seen, event: Scheduled | Accepted | Token | Completed, after_s: float) -> None:
         match event:
             case Scheduled(decision, attempt):
-                seen.worker, seen.action, seen.attempts = decision.worker_id, decision.action.name, attempt
+                seen.worker, seen.action = decision.worker_id, decision.action.name
+                seen.attempts, seen.scheduled_s = attempt, after_s
             case Accepted(cache=cache):
                 seen.result = _RESULTS.get(cache, FAILED) if cache is not None else FAILED
             case Token(index=0):
@@ -200,6 +208,12 @@ def rotations_of(targets: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 async def run_live(plan: Plan) -> RunRecord:
     """Carries the plan out on this machine. Raises StartFailed, CannotRun."""
+    record, _ = await run_measured(plan)
+    return record
+
+
+async def run_measured(plan: Plan) -> tuple[RunRecord, Delays]:
+    """The same, and what a request cost between the processes meanwhile. Raises StartFailed, CannotRun."""
     with temporary_folder() as folder:
         async with cluster(plan, folder) as running, AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(RoostClient(targets)) for targets in rotations_of(running.targets)]
@@ -207,13 +221,14 @@ async def run_live(plan: Plan) -> RunRecord:
             return await _carry_out(plan, running, clients)
 
 
-async def _carry_out(plan: Plan, running: Cluster, clients: list[RoostClient]) -> RunRecord:
+async def _carry_out(plan: Plan, running: Cluster, clients: list[RoostClient]) -> tuple[RunRecord, Delays]:
     clock = asyncio.get_running_loop().time
     began_at = clock()
     senders = Clients(clients, clock)
     samples: list[WorkerSample] = []
+    asks_s: list[float] = []
     events: list[tuple[float, str]] = []
-    beside = [asyncio.create_task(_sample(clients[-1], samples, clock, began_at))]
+    beside = [asyncio.create_task(_sample(clients[-1], samples, asks_s, clock, began_at))]
     beside += [asyncio.create_task(_strike(running, fault, events, clock, began_at)) for fault in plan.faults]
     try:
         await senders.send(plan.asks(), began_at)
@@ -224,7 +239,8 @@ async def _carry_out(plan: Plan, running: Cluster, clients: list[RoostClient]) -
     totals = await _decided(clients) if plan.plane == CENTRAL else {}
     setup, requests = plan.setup, tuple(senders.records)
     kept = tuple(sample for sample in samples if sample.at_s <= setup.duration_s)
-    return RunRecord(plan.plane, setup.policy, plan.seed, setup.duration_s, setup.worker_names, requests, kept, tuple(events), totals)
+    record = RunRecord(plan.plane, setup.policy, plan.seed, setup.duration_s, setup.worker_names, requests, kept, tuple(events), totals)
+    return record, _delays(asks_s, senders.ways_s)
 
 
 async def _decided(clients: list[RoostClient]) -> dict[str, float]:
@@ -241,43 +257,25 @@ async def _decided(clients: list[RoostClient]) -> dict[str, float]:
     return totals
 
 
-async def run_measured(plan: Plan) -> tuple[RunRecord, Delays]:
-    """The same, and what a request costs between the processes, measured before the first request comes and after the last has ended."""
-    with temporary_folder() as folder:
-        async with cluster(plan, folder) as running, AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(RoostClient(targets)) for targets in rotations_of(running.targets)]
-            await asyncio.sleep(SETTLE_S)
-            record = await _carry_out(plan, running, clients)
-            return record, await _measure_delays(clients[0], plan.setup)
+def _delays(asks_s: list[float], ways_s: list[float]) -> Delays:
+    """Medians; what there is no measurement of takes no time."""
+    way_s = median(ways_s or [0.0])
+    return Delays(ask_s=median(asks_s or [0.0]), send_s=way_s / 2, reply_s=way_s / 2)
 
 
-async def _measure_delays(client: RoostClient, setup: Setup) -> Delays:
-    """Medians of single requests to an idle cluster, to a model that is ready: of asking, and of the way to the worker and back."""
-    clock = asyncio.get_running_loop().time
-    asks, ways = [], []
-    for _ in range(PROBES):
-        asked_at = clock()
-        await client.schedule(setup.model_names[0])
-        asks.append(clock() - asked_at)
-        sent_at, ttft_s, at_worker_s = clock(), 0.0, 0.0
-        async for event in client.generate(setup.model_names[0], "x" * 4, max_tokens=1):
-            if isinstance(event, Token):
-                ttft_s = clock() - sent_at
-            elif isinstance(event, Completed):
-                at_worker_s = event.timings.time_to_first_token_s + event.timings.decode_s
-        ways.append(max(0.0, ttft_s - at_worker_s - asks[-1]))
-    way_s = median(ways)
-    return Delays(ask_s=median(asks), send_s=way_s / 2, reply_s=way_s / 2)
-
-
-async def _sample(client: RoostClient, samples: list[WorkerSample], clock: Callable[[], float], began_at: float) -> None:
-    """Looks at every worker twice a second, as the decider sees it."""
+async def _sample(
+    client: RoostClient, samples: list[WorkerSample], asks_s: list[float], clock: Callable[[], float], began_at: float
+) -> None:
+    """Looks at every worker twice a second, as the decider sees it; and how long asking the decider takes, where nobody has to wait."""
     for number in itertools.count():
         await asyncio.sleep(max(0.0, began_at + number * SAMPLE_S - clock()))
+        asked_at = clock()
         try:
             state = await state_or_none(client)
         except RoostError:
             continue
+        if state is not None:
+            asks_s.append(clock() - asked_at)
         at_s = round(number * SAMPLE_S, 3)
         for worker in () if state is None else state.workers:
             said = worker.state

@@ -1,7 +1,7 @@
 """Experiment 4, reality: the same plan in the simulator and on real processes of this machine. How far apart are they?
 
-What one request costs between processes is measured on the running cluster first, while it is idle, and given to the simulator; nothing
-is fitted to the results.
+What it costs a request to go from process to process is measured during the real run, and given to the simulator as a delay; nothing is
+fitted to the results.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def carry(plan: Plan, *, delays: Delays = LOOPBACK, chance: int = 0, on_progress
         warm=False,
         staleness_s=plan.told_every_s if is_board else 0.0,
         gossip_interval_s=plan.told_every_s if plan.plane == GOSSIP else 0.0,
-        reports=None if is_board else Reports(),
+        reports=None if is_board else Reports(delay_s=delays.send_s),  # a message from process to process
         delays=delays,
         may_queue=True,
         timeout_s=TIMEOUT_S,
