@@ -17,6 +17,7 @@ from roost.placement.candidate import Candidate
 from roost.placement.demand import Demand, DemandSnapshot
 from roost.placement.estimate import A_SLOT_IS_LEFT, DEPENDS_ON_MODEL, Estimate
 from roost.placement.memory import held_memory
+from roost.placement.occupancy import ahead_and_free, held_up_requests, mean_service_s
 from roost.placement.request import PlacementRequest
 
 # A request on a worker that has measured none: 0.1 s to the first token and 128 tokens at 15 ms, a short answer of a small
@@ -86,11 +87,11 @@ class Estimates:
 
     def _of_ready(self, candidate: Candidate, request: PlacementRequest) -> Estimate:
         model = request.model
-        ahead, free = _ahead_and_free(candidate, request.priority)
+        ahead, free = ahead_and_free(candidate, request.priority)
         status = candidate.state.models[model]
         held_up = candidate.held_up
         if held_up is None:
-            held_up = _held_up(candidate)
+            held_up = held_up_requests(candidate)
         waiting = (max(ahead - held_up, min(status.queued, ahead)) if held_up else ahead) - free
         if 0 < status.max_parallel < candidate.state.slots:
             return self._among_its_own(candidate, request, status, ahead, waiting)
@@ -114,15 +115,15 @@ class Estimates:
             candidate.has_limits = any(0 < status.max_parallel < slots for status in candidate.state.models.values())
         if candidate.has_limits:
             return DEPENDS_ON_MODEL
-        ahead, free = _ahead_and_free(candidate, 0)
+        ahead, free = ahead_and_free(candidate, 0)
         waiting = ahead - free
         if waiting < 0:
             return A_SLOT_IS_LEFT
-        if _held_up(candidate):
+        if held_up_requests(candidate):
             return DEPENDS_ON_MODEL
         service_s = candidate.service_time_s
         if service_s is None:
-            service_s = candidate.service_time_s = _mean_service_s(candidate)
+            service_s = candidate.service_time_s = mean_service_s(candidate)
         return Estimate((waiting + 1) * service_s / slots, waiting, None, False) if service_s else DEPENDS_ON_MODEL
 
     def _among_its_own(self, candidate: Candidate, request: PlacementRequest, status: ModelStatus, ahead: int, waiting: int) -> Estimate:
@@ -146,7 +147,7 @@ class Estimates:
         status = candidate.state.models.get(model)
         if status is None and model not in candidate.reserved.by_model:
             return self._with_first_load(candidate, request, now)
-        ahead, free = _ahead_and_free(candidate, request.priority)
+        ahead, free = ahead_and_free(candidate, request.priority)
         load_s = self._load_s(candidate, model, status, now)
         memory_s = self._memory_s(candidate, model, now) if status is None else 0.0
         load_s += memory_s
@@ -168,7 +169,7 @@ class Estimates:
         plain = candidate.plain or self._plain(candidate)
         if plain.wait_s == 0 or (plain.wait_s > 0 and not request.priority):
             return Estimate(max(plain.wait_s, load_s), plain.ahead, load_s, False, memory_s)
-        ahead, free = _ahead_and_free(candidate, request.priority)
+        ahead, free = ahead_and_free(candidate, request.priority)
         slot_s = self._turns_s(candidate, model, ahead + 1 - free)
         return Estimate(max(slot_s, load_s), max(0, ahead - free), load_s, False, memory_s)
 
@@ -185,7 +186,7 @@ class Estimates:
     def _service_s(self, candidate: Candidate, model: str) -> float:
         """Mean seconds that what runs and waits there holds a slot, by the worker's own measurements where it has any."""
         if candidate.service_time_s is None:
-            candidate.service_time_s = _mean_service_s(candidate)
+            candidate.service_time_s = mean_service_s(candidate)
         return candidate.service_time_s or self._service_time_s.get(model) or self._usual_service_s()
 
     def _usual_service_s(self) -> float:
@@ -245,50 +246,6 @@ def _stated_load_s(known: CatalogueModel | None) -> float:
     if known.engine == "llamacpp":
         return LLAMACPP_START_S + known.size_bytes / LLAMACPP_LOAD_BANDWIDTH
     return known.size_bytes / DEFAULT_LOAD_BANDWIDTH
-
-
-def _ahead_and_free(candidate: Candidate, priority: int) -> tuple[int, int]:
-    """Waiting and reserved requests that are served before a new one of this priority; slots that are idle and stay so until it comes.
-
-    A reserved request of a lower priority gets there first, and takes one. Where requests wait while nothing runs and nothing loads, the
-    worker is a simple reporter that counts no slots: none is idle.
-    """
-    state, reserved = candidate.state, candidate.reserved
-    at_or_above = reserved.at_or_above(priority) if priority else reserved.count
-    waiting = sum(state.queue_by_priority[priority:]) if state.queue_by_priority else state.queue_depth
-    free = state.slots - state.busy_slots - (reserved.count - at_or_above)
-    if free <= 0 or (state.queue_depth and not state.busy_slots and len(state.models) == len(candidate.ready)):
-        free = 0
-    return waiting + at_or_above, free
-
-
-def _held_up(candidate: Candidate) -> int:
-    """Waiting requests that a slot cannot serve yet, because their model is loading or runs all it can: a ready model's request passes."""
-    held_up = candidate.held_up
-    if held_up is None:
-        held_up = 0
-        if candidate.state.queue_depth:
-            for status in candidate.state.models.values():
-                if status.queued and (not status.is_ready or 0 < status.max_parallel <= status.in_flight):
-                    held_up += status.queued
-        candidate.held_up = held_up
-    return held_up
-
-
-def _mean_service_s(candidate: Candidate) -> float:
-    """Weighted by what is there; 0.0 if nothing of it was measured."""
-    state = candidate.state
-    measured = {name: timing.service_time_s for name, timing in state.timings.items() if timing.service_time_s}
-    requests = 0
-    total_s = 0.0
-    for name, service_s in measured.items():
-        status = state.models.get(name)
-        if status is not None and (weight := status.in_flight + status.queued):
-            requests += weight
-            total_s += weight * service_s
-    if requests:
-        return total_s / requests
-    return sum(measured.values()) / len(measured) if measured else 0.0
 
 
 def _keep(table: dict[str, float], model: str, seconds: float) -> float:
