@@ -8,11 +8,10 @@ of the model's places among its own requests, and again the later counts. A load
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from roost.cluster.view import ClusterView, WorkerEntry
-from roost.cluster.worker_state import CatalogueModel, ModelStatus, ModelTiming
+from roost.cluster.worker_state import CatalogueModel, ModelStatus
 from roost.placement.candidate import Candidate
 from roost.placement.demand import Demand, DemandSnapshot
 from roost.placement.estimate import A_SLOT_IS_LEFT, DEPENDS_ON_MODEL, Estimate
@@ -53,17 +52,15 @@ class Estimates:
         self._service_sum_s = 0.0
         self._load_time_s: dict[str, float] = {}
 
-    def learn(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
-        """Take over what a report measured, beyond what the worker's last one had said."""
-        known: Mapping[str, ModelTiming] = {} if before is None else before.state.timings
-        for model, timing in after.state.timings.items():
-            before_it = known.get(model)
-            if before_it is timing or before_it == timing:
-                continue
-            if timing.service_time_s:
-                self._service_sum_s += _keep(self._service_time_s, model, timing.service_time_s)
-            if timing.load_time_s:
-                _keep(self._load_time_s, model, timing.load_time_s)
+    def learn(self, entry: WorkerEntry) -> None:
+        """Take over what a report measured. Most reports say what is known, and cost a look at it."""
+        service_time_s, load_time_s = self._service_time_s, self._load_time_s
+        for model, timing in entry.state.timings.items():
+            service_s, load_s = timing.service_time_s, timing.load_time_s
+            if service_s and service_time_s.get(model) != service_s:
+                self._service_sum_s += _keep(service_time_s, model, service_s)
+            if load_s and load_time_s.get(model) != load_s:
+                _keep(load_time_s, model, load_s)
 
     def snapshot(self) -> LearnedSnapshot:
         """All that was learned."""

@@ -274,7 +274,7 @@ class Placer:
             return
         if before is None or before.state is not after.state:
             self._drop_outdated(before, after)
-            self._estimates.learn(before, after)
+            self._estimates.learn(after)
         self._fleet.entry_changed(before, after)
 
     def _drop_outdated(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
