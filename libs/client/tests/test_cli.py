@@ -37,6 +37,7 @@ async def test_schedule_prints_the_fields_of_the_wire(cluster: StandInCluster, r
         "plane": "CENTRAL",
         "request_id": "r1",
         "policy": "weighted-score",
+        "waited_for_load": False,
     }
 
 

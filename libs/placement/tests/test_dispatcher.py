@@ -159,6 +159,9 @@ def test_those_for_an_absent_model_are_one_load_and_joins() -> None:
     statistics = desk.case.placer.statistics
     assert statistics.hits == 0, "who waited here for a load hit nothing"
     assert statistics.joins == len(desk.decided)
+    served = [decision for _, decision in desk.decided if isinstance(decision, Decision) and decision.action is Action.SERVE]
+    assert served
+    assert all(decision.waited_for_load for decision in served)
 
 
 def test_many_absent_models_load_where_there_is_room_and_nothing_is_refused() -> None:

@@ -41,6 +41,20 @@ async def test_the_first_request_is_a_cold_start_and_the_second_a_hit() -> None:
         assert here.count("roost_cache_lookups_total", model="a", result="hit") == 1
 
 
+async def test_who_waited_elsewhere_until_a_model_was_loaded_has_joined_and_hit_nothing() -> None:
+    async with world() as here:
+        await generate(here.runtime).completed()
+        late, hit = [
+            await generate(here.runtime, waited_for_load=waited, decision_id=f"d-{waited}").completed() for waited in (True, False)
+        ]
+        assert (late.cache_result, hit.cache_result) == (CacheResult.JOIN, CacheResult.HIT)
+        assert here.count("roost_cache_lookups_total", model="a", result="join") == 1
+        told = {outcome.decision_id: outcome.cache_result for outcome in here.runtime.outcomes.unsent()}
+        assert told == {"d-True": CacheResult.JOIN, "d-False": CacheResult.HIT}
+        absent = await generate(here.runtime, "b", waited_for_load=True).completed()
+        assert absent.cache_result is CacheResult.COLD_START, "it has left again meanwhile"
+
+
 async def test_a_hundred_requests_for_an_absent_model_cause_one_load() -> None:
     async with world(queue_capacity=100, slots=4) as here:
         here.engine.hold_loads()

@@ -168,6 +168,7 @@ class ScheduleResponse(_message.Message):
     PLANE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    WAITED_FOR_LOAD_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """node_id of the chosen worker."""
     action: Global___Action.ValueType
@@ -188,6 +189,10 @@ class ScheduleResponse(_message.Message):
     """The request this answers."""
     policy: _builtins.str
     """Name of the policy that chose."""
+    waited_for_load: _builtins.bool
+    """True if the request waited in the scheduler until the model was loaded somewhere: it is a join, though its worker has the model ready
+    now. Pass it to Worker.Generate, so that everybody counts it as one.
+    """
     def __init__(
         self,
         *,
@@ -201,10 +206,11 @@ class ScheduleResponse(_message.Message):
         plane: Global___Plane.ValueType = ...,
         request_id: _builtins.str = ...,
         policy: _builtins.str = ...,
+        waited_for_load: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decision_id", b"decision_id", "estimated_wait_time", b"estimated_wait_time", "plane", b"plane", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "view_age_s", b"view_age_s", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decision_id", b"decision_id", "estimated_wait_time", b"estimated_wait_time", "plane", b"plane", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "view_age_s", b"view_age_s", "waited_for_load", b"waited_for_load", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

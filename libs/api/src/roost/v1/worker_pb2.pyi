@@ -62,6 +62,7 @@ class GenerateRequest(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     WAITED_S_FIELD_NUMBER: _builtins.int
+    WAITED_FOR_LOAD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's name for the request, up to 128 characters. Empty: the worker makes one."""
     model: _builtins.str
@@ -86,6 +87,8 @@ class GenerateRequest(_message.Message):
     """Seconds that the caller has waited for a worker since it first asked for one, 0.0-86,400.0. The request ages by them as if it had waited
     here, so that a place in a scheduler and one in a worker's queue are one wait. 0: none.
     """
+    waited_for_load: _builtins.bool
+    """The waited_for_load of the ScheduleResponse: a request that finds its model ready only because it waited for a load elsewhere is a join."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Generation ends before any of these, at most 8 of 1-64 characters."""
@@ -105,10 +108,11 @@ class GenerateRequest(_message.Message):
         stop: _abc.Iterable[_builtins.str] | None = ...,
         decision_id: _builtins.str = ...,
         waited_s: _builtins.float = ...,
+        waited_for_load: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "decision_id", b"decision_id", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "waited_s", b"waited_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "decision_id", b"decision_id", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "waited_for_load", b"waited_for_load", "waited_s", b"waited_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015

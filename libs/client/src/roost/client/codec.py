@@ -53,6 +53,7 @@ def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:
         plane=_PLANES.get(wire.plane, Plane.UNKNOWN),
         request_id=wire.request_id,
         policy=wire.policy,
+        waited_for_load=wire.waited_for_load,
     )
 
 

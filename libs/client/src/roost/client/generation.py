@@ -186,7 +186,7 @@ class GenerationRun:
             number += 1
             yield Scheduled(decision, number, str(self._failures[-1]) if self._failures else "")
             request.request_id, request.decision_id = decision.request_id, decision.decision_id
-            request.waited_s = self._deadline.waited_s
+            request.waited_s, request.waited_for_load = self._deadline.waited_s, decision.waited_for_load
             try:
                 async with aclosing(WorkerCall(self._channels, decision, self._deadline).events(request)) as events:
                     async for event in events:

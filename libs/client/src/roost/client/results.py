@@ -42,6 +42,7 @@ class Decision:
     plane: Plane
     request_id: str
     policy: str
+    waited_for_load: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,7 @@ class Dispatcher:
             return None
         if result.action is Action.SERVE and not waiter.found_ready:
             self._placer.statistics.waited_for_load(result.decision_id)
+            return result._replace(waited_for_load=True)
         return result
 
     def turn_s(self, model: str) -> float:

@@ -213,6 +213,7 @@ class Placer:
                 reason(self._fleet, request, chosen, self._policy.because, estimate),
                 chosen.entry.age_s(now),
                 self.policy,
+                False,
             ),
         )
         if records is not None:

@@ -127,6 +127,8 @@ def write_decision(wire: scheduler_pb2.ScheduleResponse, decision: Decision, pla
     wire.plane = plane
     wire.request_id = decision.request_id
     wire.policy = decision.policy
+    if decision.waited_for_load:
+        wire.waited_for_load = True
 
 
 def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:
@@ -144,6 +146,7 @@ def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:
         reason=wire.reason,
         view_age_s=wire.view_age_s,
         policy=wire.policy,
+        waited_for_load=wire.waited_for_load,
     )
 
 

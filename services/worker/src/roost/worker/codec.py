@@ -30,6 +30,7 @@ def generation_request_from_wire(wire: worker_pb2.GenerateRequest) -> Generation
         stop=tuple(wire.stop),
         decision_id=wire.decision_id,
         waited_s=wire.waited_s,
+        waited_for_load=wire.waited_for_load,
     )
 
 
@@ -47,6 +48,7 @@ def generation_request_to_wire(request: GenerationRequest) -> worker_pb2.Generat
         stop=request.stop,
         decision_id=request.decision_id,
         waited_s=request.waited_s,
+        waited_for_load=request.waited_for_load,
     )
 
 

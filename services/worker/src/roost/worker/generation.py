@@ -37,6 +37,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     decision_id: str = ""
     waited_s: float = 0.0
+    waited_for_load: bool = False
 
     def __post_init__(self) -> None:
         check_request_id(self.request_id)

@@ -181,7 +181,8 @@ class Runtime:
             now = self._clock()
             position = self.slots.position(request.priority, now, request.waited_s)
             acquired = self.host.acquire(spec)
-        job = Job(request.model, request.priority, now, acquired.result, acquired.lease)
+        is_late = request.waited_for_load and acquired.result is CacheResult.HIT  # it is ready because the request waited for it elsewhere
+        job = Job(request.model, request.priority, now, CacheResult.JOIN if is_late else acquired.result, acquired.lease)
         self._grants[job.lease] = asyncio.get_running_loop().create_future()
         self.slots.admit(job, now, request.waited_s)
         self._metrics.looked_up(job.model, job.cache_result)

@@ -20,6 +20,7 @@ def decision_json(decision: Decision) -> dict[str, Json]:
         "plane": decision.plane.name,
         "request_id": decision.request_id,
         "policy": decision.policy,
+        "waited_for_load": decision.waited_for_load,
     }
 
 

@@ -192,6 +192,7 @@ class Reader:
             fields["reason"],
             _number(fields["age_s"]),
             self._policy,
+            bool(fields.get("waited_for_load")),
         )
 
     # --- the beginning ------------------------------------------------------------------------------

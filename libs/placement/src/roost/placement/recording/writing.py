@@ -151,7 +151,7 @@ def _was_bound(event: events.WasBound) -> Fields:
 def _answer(answer: events.Answer | None) -> Json:
     """A decision's fields but for those that stand elsewhere; a refusal's word and sentence; null for "wait"."""
     if isinstance(answer, Decision):
-        return {
+        fields: Fields = {
             "worker": answer.worker_id,
             "action": answer.action.value,
             "wait_s": answer.estimated_wait_s,
@@ -160,6 +160,7 @@ def _answer(answer: events.Answer | None) -> Json:
             "address": answer.worker_address,
             "age_s": answer.view_age_s,
         }
+        return {**fields, "waited_for_load": True} if answer.waited_for_load else fields
     return None if answer is None else {"refused": answer.reason, "message": answer.message}
 
 
