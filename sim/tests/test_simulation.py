@@ -293,3 +293,9 @@ def test_lengths_of_prompts_and_answers_decide_how_long_it_takes() -> None:
         return sum(sojourns) / len(sojourns)
 
     assert mean(200.0) > 1.9 * mean(100.0)
+
+
+def test_who_comes_for_a_ready_model_passes_those_that_wait_for_a_load() -> None:
+    asks = [Ask(0.0, 0, service_s=1.0), Ask(12.0, 1, service_s=1.0), Ask(13.0, 0, service_s=1.0)]
+    run = Simulation(slots=2, models=2, cache_models=2, warm=False, load=10.0, trace=asks, service="trace").run()
+    assert list(run.waits) == pytest.approx([10.0, 10.0, 0.0])

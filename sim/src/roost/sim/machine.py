@@ -150,6 +150,7 @@ class Machine:
             self._work.started(self, flight, lease.residency)
         else:
             slots.admit(job, now, now - flight.arrival_s)
+            self._grant()  # others may wait for a model while a slot is free: who comes for one that is ready passes them
         for listener in self.on_arrival if acquired.result is _HIT else self.on_change:
             listener()
 
