@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import selectors
+
 import pytest
 from engine_subjects import events_of, simulated_spec, text_in, tokens_in
 from hypothesis import given
@@ -108,3 +111,43 @@ async def test_the_context_ends_the_text() -> None:
     events = await events_of(model, "x" * 80, Sampling(max_tokens=1000))
     assert events[0] == PromptRead(20)
     assert len(tokens_in(events)) == 12
+
+
+LATE_S = 0.002  # every sleep ends so much later than it should, as on a busy machine
+
+
+class LateSelector(selectors.SelectSelector):
+    """Passes virtual time instead of waiting, and always a little too much of it."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout:
+            self.now += timeout + LATE_S
+        return super().select(0)
+
+
+class LateLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.clock = LateSelector()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.now
+
+
+def test_sleeps_that_end_late_do_not_add_up_over_a_generation() -> None:
+    pace = speed_of(simulated_spec(), 1.0)
+    loop = LateLoop()
+
+    async def seconds_of(tokens: int) -> float:
+        model = await SimulatedEngine().load(simulated_spec())
+        began = loop.time()
+        await events_of(model, "x" * 80, Sampling(max_tokens=tokens))
+        return loop.time() - began
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        taken_s = runner.run(seconds_of(100))
+    published_s = pace.prefill_s(20, 1) + 100 * pace.decode_s(1)
+    assert published_s <= taken_s + 1e-9
+    assert taken_s == pytest.approx(published_s, abs=2 * LATE_S)
