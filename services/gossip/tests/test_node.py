@@ -271,15 +271,48 @@ def test_a_stalled_process_accuses_nobody_and_trusts_itself_less() -> None:
         assert status_of(node, ping.target) is Status.ALIVE
 
 
-def test_an_unanswered_state_exchange_brings_the_next_probe_forward() -> None:
+def test_those_who_leave_a_state_exchange_unanswered_are_probed_at_once_and_side_by_side() -> None:
     node = node_with("a", "b", "c", "d", "e")
     at, ping = first_ping(node)
     hear(node, ping.target, Ack(ping.sequence), now=at)
-    node.swim.probing.doubt("e", at + 0.3)
-    _, next_ping = first_ping(node)
-    assert next_ping.target == "e"
-    assert node.swim.probing.prober.current is not None
-    assert node.swim.probing.prober.current.started_at < at + 0.5
+    for name in ("d", "e", "d"):
+        node.swim.probing.doubt(name, at + 0.3)
+    pings = [frame for _, frame in sent(node, at + 0.3)]
+    assert [frame.target for frame in pings if isinstance(frame, Ping)] == ["d", "e"]
+
+
+def test_of_many_silent_members_only_a_few_are_probed_beside_the_ring() -> None:
+    node = node_with(*"abcdefgh")
+    first_ping(node)
+    for name in "abcdefgh":
+        node.swim.probing.doubt(name, 1.1)
+    assert len([frame for _, frame in sent(node, 1.1) if isinstance(frame, Ping)]) == 3
+
+
+def test_whom_we_have_accused_waits_for_the_ring_until_it_answers_for_itself() -> None:
+    node = node_with(*"abcde")
+    node.timers.cancel(("probe", 0))
+    node.swim.probing.doubt("a", 1.0)
+    (_, ping) = sent(node, 1.0)[0]
+    assert isinstance(ping, Ping)
+    run_timers(node, 1.6)
+    hear(node, "b", *(Nack(ping.sequence) for _ in range(3)), now=1.9)
+    run_timers(node, 2.0)
+    assert status_of(node, "a") is Status.SUSPECT
+    node.swim.probing.doubt("a", 2.1)
+    assert not node.swim.probing.prober.probes
+    hear(node, "a", alive("a", incarnation=1), now=2.2)
+    node.swim.probing.doubt("a", 2.3)
+    assert node.swim.probing.prober.is_probing("a")
+
+
+def test_who_is_being_probed_helps_no_other_probe() -> None:
+    node = node_with("a", "b", "c", "d")
+    node.timers.cancel(("probe", 0))
+    node.swim.probing.doubt("a", 1.0)
+    node.swim.probing.doubt("b", 1.0)
+    asked = {(frame.target, address) for address, frame in run_timers(node, 1.6) if isinstance(frame, IndirectPing)}
+    assert asked == {(target, address_of(helper)) for target in "ab" for helper in "cd"}
 
 
 # --- suspicion ---
@@ -313,6 +346,13 @@ def test_a_confirmation_is_told_on() -> None:
     node.rumours.drop("a")
     hear(node, "c", Suspect("a", 10, 0, "c"))
     assert "a" in node.rumours
+
+
+def test_every_accuser_of_a_suspicion_is_told_of_for_each_of_them_counts() -> None:
+    node = node_with("a", "b", "c", "d")
+    hear(node, "b", *(Suspect("a", 10, 0, accuser) for accuser in "bc"))
+    node.outbox.put(address_of("d"))
+    assert {frame for _, frame in sent(node)} == {Suspect("a", 10, 0, "b"), Suspect("a", 10, 0, "c")}
 
 
 def test_without_lifeguard_the_wait_is_the_minimum_and_nobody_nacks() -> None:

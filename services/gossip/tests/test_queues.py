@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from roost.gossip.frame_format import frame_size
 from roost.gossip.protocol.config import StateParameters
 from roost.gossip.protocol.counters import Counters
-from roost.gossip.protocol.messages import Ack, Digest, Left
+from roost.gossip.protocol.messages import Ack, Dead, Digest, Left, Suspect
 from roost.gossip.protocol.outbox import Outbox
 from roost.gossip.protocol.pace import Pace
 from roost.gossip.protocol.probe import Ring
@@ -61,6 +61,12 @@ def test_a_rumour_is_told_as_often_as_allowed_and_then_dropped() -> None:
     assert [len(rumours.take(1000, 4)) for _ in range(6)] == [1, 1, 1, 1, 0, 0]
 
 
+def test_what_is_told_to_the_silent_does_not_count() -> None:
+    rumours = Rumours(10, frame_size)
+    rumours.add(Left("a", 1, 0))
+    assert [len(rumours.take(1000, 1, is_silent=is_silent)) for is_silent in (True, True, False, False)] == [1, 1, 1, 0]
+
+
 def test_the_least_told_go_first_and_the_newest_among_equals() -> None:
     rumours = Rumours(10, frame_size)
     rumours.add(Left("old", 1, 0))
@@ -75,6 +81,19 @@ def test_a_newer_rumour_of_a_member_replaces_the_older() -> None:
     rumours.add(Left("a", 1, 0))
     rumours.add(Left("a", 2, 0))
     assert rumours.take(1000, 4) == [Left("a", 2, 0)]
+
+
+def test_accusers_of_one_suspicion_are_told_side_by_side_until_something_newer_is_known() -> None:
+    rumours = Rumours(10, frame_size)
+    for accuser in "xyx":
+        rumours.add(Suspect("a", 1, 0, accuser))
+    assert set(rumours.take(1000, 4)) == {Suspect("a", 1, 0, "x"), Suspect("a", 1, 0, "y")}
+    rumours.add(Suspect("a", 1, 1, "z"))
+    assert rumours.take(1000, 4) == [Suspect("a", 1, 1, "z")]
+    rumours.add(Dead("a", 1, 1, "z"))
+    assert rumours.take(1000, 4) == [Dead("a", 1, 1, "z")]
+    rumours.drop("a")
+    assert (len(rumours), "a" in rumours) == (0, False)
 
 
 def test_the_rumour_queue_is_bounded_and_the_most_told_gives_way() -> None:
@@ -146,15 +165,6 @@ def test_nobody_waits_longer_than_two_rounds_whoever_comes_and_goes(seed: int, s
             ring.remove(name)
         waited = 0 if ring.next() == "patient" else waited + 1
         assert waited <= 2 * 9
-
-
-def test_a_promoted_member_is_next_once() -> None:
-    ring = Ring(random.Random(1))
-    for name in "abc":
-        ring.insert(name)
-    ring.promote("c")
-    assert ring.next() == "c"
-    assert sorted(str(ring.next()) for _ in range(3)) == ["a", "b", "c"]
 
 
 @given(st.integers(0, 2**32), st.integers(0, 12), st.integers(0, 12))

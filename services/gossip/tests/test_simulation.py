@@ -216,6 +216,12 @@ def test_a_crash_is_dead_everywhere_within_the_bound_and_not_before_it() -> None
     assert float(str(row["first_min_s"])) >= minimum - 1.0
 
 
+def test_two_who_crash_at_once_are_suspect_and_dead_as_soon_as_one_would_be() -> None:
+    row = crash(5, 20, 1, victims=2)
+    assert float(str(row["suspected_everywhere_max_s"])) <= 2.5
+    assert float(str(row["everywhere_max_s"])) <= float(str(row["min_suspicion_s"])) + 1.6
+
+
 def test_ten_percent_of_loss_kills_nobody() -> None:
     assert loss(30, 60.0, 1)["declared_dead"] == 0
 

@@ -45,6 +45,18 @@ async def test_a_machine_that_dies_is_suspect_in_three_seconds_then_dead_and_bac
         await made.await_live("worker-1", "worker-3")
 
 
+async def test_of_two_machines_that_die_at_once_both_are_suspect_in_three_seconds_and_then_dead(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 5) as made:
+        dying = ("worker-4", "worker-5")
+        await asyncio.gather(*(process.kill() for name in dying for process in (made.workers[name], made.sidecars[name])))
+        suspected = await asyncio.gather(*(made.await_members("worker-1", status(name, MemberStatus.SUSPECT)) for name in dying))
+        assert max(suspected) <= 3.0
+        dead = await asyncio.gather(*(made.await_members("worker-1", status(name, MemberStatus.DEAD)) for name in dying))
+        assert MIN_SUSPICION_S - 1.0 <= max(suspected) + max(dead) <= MIN_SUSPICION_S + 3.0
+        async with RoostClient(made.grpc["worker-2"]) as client:
+            assert {(await client.schedule("sim-a")).worker_id for _ in range(5)} <= {"worker-1", "worker-2", "worker-3"}
+
+
 async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Path) -> None:
     async with cluster(tmp_path, 2) as made:
         await made.workers["worker-2"].kill()

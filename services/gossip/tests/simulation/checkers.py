@@ -9,6 +9,7 @@ from roost.gossip.protocol.config import Address
 from roost.gossip.protocol.membership import Member
 from roost.gossip.protocol.messages import HotRecord, Status
 from roost.gossip.protocol.node import Node
+from roost.gossip.protocol.probing import FEW_PROBES
 
 from .cluster import Cluster, Host
 
@@ -113,13 +114,15 @@ class Bounded:
 
     def check(self, node: Node[D], now: float) -> None:
         bounds, members = node.config.bounds, node.members
+        accusers = node.config.swim.suspicion_alpha - 1  # the first, and those who confirm
         sizes = {
             "members": (len(members), bounds.members),
             "tombstones": (members.tombstones(), bounds.tombstones),
-            "rumours": (len(node.rumours), min(bounds.rumours, len(members) + members.tombstones() + 1)),
+            "rumours": (len(node.rumours), min(bounds.rumours, accusers * (len(members) + members.tombstones() + 1))),
+            "probes": (len(node.swim.probing.prober.probes), FEW_PROBES + 1),
             "relays": (len(node.swim.probing.prober.relays), bounds.relays),
             "outbox": (len(node.outbox), 0),  # settled
-            "timers": (len(node.timers), 16 + bounds.relays + bounds.streams + len(members)),
+            "timers": (len(node.timers), 24 + bounds.relays + bounds.streams + len(members)),
             "hot records": (len(node.state.hot), members.reachable_count + 1),
             "cold states": (len(node.state.cold), members.reachable_count + 1),
             "ring": (len(node.swim.probing.prober.ring), members.reachable_count),

@@ -17,6 +17,7 @@ from roost.gossip.protocol.config import LAN, StateParameters, SwimParameters
 from roost.gossip.protocol.events import ColdChanged, Happening, MemberChanged
 from roost.gossip.protocol.hot_state import TICK_S, Load
 from roost.gossip.protocol.messages import Packet, Status, StreamMessage
+from roost.gossip.protocol.rng import sample
 from roost.gossip.protocol.suspicion import minimum_timeout_s
 
 from .cluster import Cluster, Host
@@ -74,33 +75,38 @@ def mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 3)
 
 
-def crash(nodes: int, seconds: float, seed: int) -> Row:
-    """Crashes, one after the other, each until the dead one is dead everywhere."""
+def crash(nodes: int, seconds: float, seed: int, victims: int = 1) -> Row:
+    """Crashes, in one cluster after the other, each until the dead are dead everywhere."""
     first: list[float] = []
     everywhere: list[float] = []
     suspected: list[float] = []
+    suspected_everywhere: list[float] = []
     state_cost = StateParameters() if nodes <= 100 else _NO_STATE
     for trial in range(max(1, int(seconds))):
         cluster = formed(seed + trial, nodes, state=state_cost, warm_s=1.5 + trial % 3)
-        victim = cluster.rng.choice(cluster.running())
-        seen: dict[str, float] = {}
-        suspicions: list[float] = []
-        cluster.watchers.append(_Deaths(victim.name, seen, suspicions))
+        crashed = sample(cluster.running(), victims, cluster.rng)
+        deaths = _Deaths([victim.name for victim in crashed])
+        cluster.watchers.append(deaths)
         crashed_at = cluster.now
-        cluster.crash(victim)
-        while len(seen) < nodes - 1 and cluster.now < crashed_at + 60:
+        for victim in crashed:
+            cluster.crash(victim)
+        while len(deaths.dead) < (nodes - victims) * victims and cluster.now < crashed_at + 60:
             cluster.run_until(cluster.now + 0.25)
-        suspected.append(min(suspicions) - crashed_at)
-        first.append(min(seen.values()) - crashed_at)
-        everywhere.append(max(seen.values()) - crashed_at)
+        suspected.append(max(min(at for (_, v), at in deaths.suspected.items() if v == victim.name) for victim in crashed) - crashed_at)
+        suspected_everywhere.append(max(deaths.suspected.values()) - crashed_at)
+        first.append(min(deaths.dead.values()) - crashed_at)
+        everywhere.append(max(deaths.dead.values()) - crashed_at)
     minimum = minimum_timeout_s(LAN.suspicion_alpha, nodes, LAN.probe_interval_s)
     return {
         "nodes": nodes,
+        "victims": victims,
         "trials": len(first),
         "min_suspicion_s": minimum,
         "bound_s": minimum + 1.6,
         "suspected_mean_s": mean(suspected),
         "suspected_max_s": quantile(suspected, 1.0),
+        "suspected_everywhere_mean_s": mean(suspected_everywhere),
+        "suspected_everywhere_max_s": quantile(suspected_everywhere, 1.0),
         "first_min_s": quantile(first, 0.0),
         "everywhere_mean_s": mean(everywhere),
         "everywhere_p50_s": quantile(everywhere, 0.5),
@@ -109,21 +115,22 @@ def crash(nodes: int, seconds: float, seed: int) -> Row:
 
 
 class _Deaths:
-    """When each survivor saw the victim dead, and when anybody began to suspect it."""
+    """When each survivor began to suspect each victim, and saw it dead: moments by (survivor, victim)."""
 
-    def __init__(self, victim: str, seen: dict[str, float], suspicions: list[float]) -> None:
-        self._victim = victim
-        self._seen = seen
-        self._suspicions = suspicions
+    def __init__(self, victims: Sequence[str]) -> None:
+        self._victims = victims
+        self.suspected: dict[tuple[str, str], float] = {}
+        self.dead: dict[tuple[str, str], float] = {}
 
     def observe(self, cluster: Cluster[D], host: Host[D]) -> None:
-        member = host.node.members.get(self._victim) if host.node is not None and host.name not in self._seen else None
-        if member is None:
+        if host.node is None:
             return
-        if member.status is Status.SUSPECT and not self._suspicions:
-            self._suspicions.append(cluster.now)
-        if member.status is Status.DEAD:
-            self._seen[host.name] = cluster.now
+        for victim in self._victims:
+            member = host.node.members.get(victim)
+            if member is not None and member.status is not Status.ALIVE:
+                self.suspected.setdefault((host.name, victim), cluster.now)
+                if member.status is Status.DEAD:
+                    self.dead.setdefault((host.name, victim), cluster.now)
 
 
 def loss(nodes: int, seconds: float, seed: int) -> Row:
@@ -221,6 +228,7 @@ def staleness(nodes: int, seconds: float, seed: int) -> Row:
 
 MEASUREMENTS: dict[str, Callable[[int, float, int], Row]] = {
     "crash": crash,
+    "two_crashes": lambda nodes, seconds, seed: crash(nodes, seconds, seed, victims=2),
     "loss": loss,
     "slow": slow,
     "change": change,
@@ -232,7 +240,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=sorted(MEASUREMENTS))
     parser.add_argument("--nodes", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=6.0, help="virtual seconds (crash: trials)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="virtual seconds (crash, two_crashes: trials)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     started = time.process_time()

@@ -167,7 +167,7 @@ class AntiEntropy:
         self._unanswered.pop(name, None)
 
     def doubt_the_silent(self, now: float) -> None:
-        """The doubt timer: whoever let a digest go unanswered is probed sooner."""
+        """The doubt timer: whoever let a digest go unanswered is probed."""
         silent = [name for name, asked_at in self._unanswered.items() if asked_at + self._parameters.answer_s <= now]
         for name in silent:
             del self._unanswered[name]

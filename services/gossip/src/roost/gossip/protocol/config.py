@@ -40,7 +40,7 @@ class SwimParameters:
     tombstone_s: float = 86_400.0
     leave_linger_s: float = 1.0  # five gossip rounds: the goodbye has left before the process does
     is_lifeguard_enabled: bool = True  # off only to measure what it is worth
-    is_doubting: bool = True  # a state exchange without an answer moves its target to the front of the probe ring
+    is_doubting: bool = True  # who leaves a state exchange unanswered is probed at once
 
     def __post_init__(self) -> None:
         if not 0 < self.probe_timeout_s < self.probe_interval_s:

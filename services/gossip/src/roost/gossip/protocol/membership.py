@@ -145,13 +145,9 @@ class Members:
     def tombstones(self) -> int:
         return len(self._tombstones)
 
-    def pick(self, count: int, rng: Rng, *, excluded: str = "", is_alive: bool = False) -> list[Member]:
-        """At most `count` reachable members at random, without `excluded`, on demand only those nobody suspects."""
-        if not is_alive:
-            names = sample(self._reachable, count + 1, rng)
-            return [self._rows[name] for name in names if name != excluded][:count]
-        fit = [n for n in self._reachable if n != excluded and self._rows[n].status is Status.ALIVE]
-        return [self._rows[name] for name in sample(fit, count, rng)]
+    def pick(self, count: int, rng: Rng) -> list[Member]:
+        """At most `count` reachable members at random."""
+        return [self._rows[name] for name in sample(self._reachable, count, rng)]
 
     # --- writing ---
 

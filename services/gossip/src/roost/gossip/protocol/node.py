@@ -44,7 +44,7 @@ from roost.gossip.protocol.messages import (
 )
 from roost.gossip.protocol.outbox import Outbox
 from roost.gossip.protocol.pace import Pace
-from roost.gossip.protocol.probing import PROBE, PROBE_TIMEOUT
+from roost.gossip.protocol.probing import PROBE
 from roost.gossip.protocol.push_pull import JOIN, PUSH_PULL, RECONNECT, PushPulls
 from roost.gossip.protocol.rng import Rng
 from roost.gossip.protocol.rumours import Rumours
@@ -180,7 +180,8 @@ class Node(Generic[D]):
     def datagrams_to_send(self, now: float) -> list[Datagram[D]]:
         """Everything to be sent now; calling it empties the outbox."""
         datagrams: list[Datagram[D]] = []
-        for parcel in self.outbox.flush(self.swim.rumour_limit):
+        silent = self.swim.silent_addresses() if len(self.rumours) else ()
+        for parcel in self.outbox.flush(self.swim.rumour_limit, silent):
             size = parcel.size_bytes + self._overhead
             self.pace.spend(size)
             self.counters.count("datagrams_out")
@@ -235,7 +236,8 @@ class Node(Generic[D]):
         probing = swim.probing
         return {
             PROBE[0]: lambda _, now: probing.begin_probe(now),
-            PROBE_TIMEOUT[0]: lambda _, now: probing.probe_indirectly(now),
+            "probe_timeout": lambda key, now: probing.probe_indirectly(int(key[1]), now),
+            "verdict": lambda key, now: probing.judge(int(key[1]), now),
             GOSSIP[0]: lambda _, now: swim.gossip(now),
             PRUNE[0]: lambda _, now: swim.prune(now),
             LEAVE[0]: lambda _, __: swim.complete_leave(),

@@ -6,7 +6,7 @@ starves because each state packet leaves room for it).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from roost.gossip.protocol.config import Address
@@ -44,14 +44,18 @@ class Outbox:
         self._waiting.setdefault(address, []).extend(frames)
         self._count += len(frames)
 
-    def flush(self, rumour_limit: int) -> list[Parcel]:
-        """Everything that waits, packed; each rumour is told at most `rumour_limit` times in all."""
+    def flush(self, rumour_limit: int, silent: Container[Address] = ()) -> list[Parcel]:
+        """Everything that waits, packed; each rumour is told at most `rumour_limit` times in all, beside the `silent`."""
         if not self._waiting:
             return []
         waiting, self._waiting, self._count = self._waiting, {}, 0
-        return [parcel for address, frames in waiting.items() for parcel in self._pack(address, frames, rumour_limit)]
+        return [
+            parcel
+            for address, frames in waiting.items()
+            for parcel in self._pack(address, frames, rumour_limit, is_silent=address in silent)
+        ]
 
-    def _pack(self, address: Address, frames: list[Frame], rumour_limit: int) -> list[Parcel]:
+    def _pack(self, address: Address, frames: list[Frame], rumour_limit: int, *, is_silent: bool) -> list[Parcel]:
         parcels: list[Parcel] = []
         current: list[Frame] = []
         left = self.room
@@ -61,15 +65,15 @@ class Outbox:
                 self._counters.count("frame_too_large")
                 continue
             if size > left:
-                parcels.append(self._close(address, current, left, rumour_limit))
+                parcels.append(self._close(address, current, left, rumour_limit, is_silent=is_silent))
                 current, left = [], self.room
             current.append(frame)
             left -= size
-        last = self._close(address, current, left, rumour_limit)
+        last = self._close(address, current, left, rumour_limit, is_silent=is_silent)
         return [*parcels, last] if last.frames else parcels
 
-    def _close(self, address: Address, frames: list[Frame], left: int, rumour_limit: int) -> Parcel:
-        rumours = self._rumours.take(left, rumour_limit)
+    def _close(self, address: Address, frames: list[Frame], left: int, rumour_limit: int, *, is_silent: bool) -> Parcel:
+        rumours = self._rumours.take(left, rumour_limit, is_silent=is_silent)
         size = self.room - left + sum(map(self.frame_size, rumours))
         return Parcel(address, (*frames, *rumours), size)
 

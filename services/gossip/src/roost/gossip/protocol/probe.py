@@ -1,6 +1,6 @@
-"""Whom to probe next, what became of the current probe, and the probes we relay for others.
+"""Whom to probe next, which probes of ours are out, and the probes we relay for others.
 
-Invariants: the ring holds each reachable member once; at most one probe of our own is out; at most `capacity` relays are out.
+Invariants: the ring holds each reachable member once; at most one probe of a member is out; at most `capacity` relays are out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ class Ring:
         self._rng = rng
         self._names: list[str] = []
         self._position = 0
-        self._promoted: dict[str, None] = {}
 
     def insert(self, name: str) -> None:
         position = self._rng.randrange(len(self._names) + 1)
@@ -31,17 +30,8 @@ class Ring:
         del self._names[position]
         if position < self._position:
             self._position -= 1
-        self._promoted.pop(name, None)
-
-    def promote(self, name: str) -> None:
-        """Probe `name` before the others."""
-        self._promoted[name] = None
 
     def next(self) -> str | None:
-        if self._promoted:
-            name = next(iter(self._promoted))
-            del self._promoted[name]
-            return name
         if self._position >= len(self._names):
             shuffle(self._names, self._rng)
             self._position = 0
@@ -59,15 +49,13 @@ class Ring:
 
 @dataclass(slots=True)
 class Probe:
-    """One probe of our own. `stream_request` is 0 until a stream ping is out; `is_void` if we stalled and may not judge."""
+    """One probe of our own, unanswered. `stream_request` is 0 until a stream ping is out; `is_void` if we stalled and may not judge."""
 
     sequence: int
     target: str
-    started_at: float
     expected_nacks: int = 0
     nacks: int = 0
     stream_request: int = 0
-    is_answered: bool = False
     is_void: bool = False
 
 
@@ -81,11 +69,11 @@ class Relay:
 
 
 class Prober:
-    """The ring, the current probe and the relays; sequence numbers are shared so that every ack has one meaning."""
+    """The ring, the probes and the relays; sequence numbers are shared so that every ack has one meaning."""
 
     def __init__(self, rng: Rng, capacity: int) -> None:
         self.ring = Ring(rng)
-        self.current: Probe | None = None
+        self.probes: dict[int, Probe] = {}  # by sequence number
         self.relays: dict[int, Relay] = {}
         self._capacity = capacity
         self._sequence = rng.randrange(2**32)  # a late ack to an earlier life of ours means nothing to this one
@@ -94,9 +82,14 @@ class Prober:
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
         return self._sequence
 
-    def begin(self, target: str, now: float) -> Probe:
-        self.current = Probe(self.next_sequence(), target, now)
-        return self.current
+    def begin(self, target: str) -> Probe:
+        probe = Probe(self.next_sequence(), target)
+        self.probes[probe.sequence] = probe
+        return probe
+
+    def is_probing(self, name: str) -> bool:
+        """Whether a probe of `name` is out."""
+        return any(probe.target == name for probe in self.probes.values())
 
     def relay(self, origin: Address, origin_sequence: int) -> int | None:
         """The sequence number for a relayed ping; None if too many are out."""
@@ -105,8 +98,3 @@ class Prober:
         sequence = self.next_sequence()
         self.relays[sequence] = Relay(origin, origin_sequence)
         return sequence
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the current probe, if any, has been answered."""
-        return self.current is None or self.current.is_answered

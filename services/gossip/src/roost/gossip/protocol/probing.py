@@ -14,11 +14,13 @@ from roost.gossip.protocol.local_health import LocalHealth
 from roost.gossip.protocol.membership import Member
 from roost.gossip.protocol.messages import Ack, Claim, Dead, Frame, IndirectPing, Nack, Ping, Status, StreamPing, Suspect
 from roost.gossip.protocol.probe import Probe, Prober
+from roost.gossip.protocol.rng import sample
 from roost.gossip.protocol.streams import Asked, Purpose
 from roost.gossip.protocol.timers import TimerKey
 
 PROBE: TimerKey = ("probe", 0)
-PROBE_TIMEOUT: TimerKey = ("probe_timeout", 0)
+
+FEW_PROBES = 4  # while fewer are out, one more is begun of a member who owes us an answer; the ring waits for no other probe
 
 
 class StateSide(Protocol):
@@ -47,18 +49,20 @@ class Probing:
         self._accuse = accuse
         self.health = health
         self.prober = Prober(context.rng, context.config.bounds.relays)
+        self._accused: dict[str, tuple[int, int]] = {}  # reachable member -> the epoch and incarnation our last failed probe was of
 
     def start(self, now: float) -> None:
         self._timers.set(PROBE, now + self._context.rng.random() * self._swim.probe_interval_s)
 
     def stop(self) -> None:
         self._timers.cancel(PROBE)
-        self._timers.cancel(PROBE_TIMEOUT)
+        for probe in list(self.prober.probes.values()):
+            self._end(probe)
 
     def void(self) -> None:
-        """This process stood still: the current probe proves nothing."""
-        if self.prober.current is not None:
-            self.prober.current.is_void = True
+        """This process stood still: the probes that are out prove nothing."""
+        for probe in self.prober.probes.values():
+            probe.is_void = True
 
     def follow(self, member: Member) -> None:
         """Let the ring hold `member` iff it is reachable."""
@@ -66,57 +70,89 @@ class Probing:
         is_in_ring = member.name in ring
         if member.is_gone and is_in_ring:
             ring.remove(member.name)
+            self._accused.pop(member.name, None)
         elif not member.is_gone and not is_in_ring:
             ring.insert(member.name)
 
     # --- probes of our own ---
 
     def begin_probe(self, now: float) -> None:
-        """The probe timer: judge the last probe, begin the next."""
-        self._judge(now)
-        self._timers.set(PROBE, now + self.health.scale(self._swim.probe_interval_s))
+        """The probe timer: probe the next of the ring."""
         target = self._next_target()
-        if target is None:
-            return
-        probe = self.prober.begin(target.name, now)
-        self._timers.set(PROBE_TIMEOUT, now + self.health.scale(self._swim.probe_timeout_s))
-        self._outbox.put(target.address, *self._ping(target.name, probe.sequence))
-
-    def probe_indirectly(self, now: float) -> None:
-        """The probe timeout: ask helpers, and try a stream beside them."""
-        probe = self.prober.current
-        target = self._members.get(probe.target) if probe is not None else None
-        if probe is None or probe.is_answered or target is None or target.is_gone:
-            return
-        helpers = self._members.pick(self._swim.indirect_probes, self._context.rng, excluded=target.name, is_alive=True)
-        for helper in helpers:
-            self._outbox.put(helper.address, IndirectPing(probe.sequence, target.name, target.address))
-        probe.expected_nacks = len(helpers) if self._swim.is_lifeguard_enabled else 0
-        probe.stream_request = self._context.streams.next_request()
-        left_s = max(0.05, (self._timers.deadline(PROBE) or now) - now)
-        ping = StreamPing(probe.stream_request, target.name)
-        self._context.streams.ask(Asked(probe.stream_request, Purpose.PING, target.address, ping, left_s), now)
+        if target is not None:
+            self._probe(target, now)
+        self._timers.set(PROBE, now + self.health.scale(self._swim.probe_interval_s))  # after this probe's verdict, which is due then
 
     def doubt(self, name: str, now: float) -> None:
-        """`name` left a state exchange unanswered: probe it next, and soon if no probe is out. If we are ill, we doubt nobody."""
+        """`name` left a state exchange unanswered: probe it now, beside whatever probes are out.
+
+        Of several who die together none then waits for the verdict on another. Whom we have accused the ring probes soon enough; and if
+        we are ill, we doubt nobody.
+        """
         member = self._members.get(name)
         if not self._swim.is_doubting or self.health.score > 0 or member is None or member.is_gone or self._me.is_leaving:
             return
-        self.prober.ring.promote(name)
-        probe = self.prober.current
-        due = self._timers.deadline(PROBE)
-        if due is not None and self.prober.is_idle:
-            earliest = now if probe is None else max(now, probe.started_at + self._swim.probe_timeout_s / 2)
-            self._timers.set(PROBE, min(due, earliest))
+        is_accused = self._accused.get(name) == (member.epoch, member.incarnation)
+        if not is_accused and len(self.prober.probes) < FEW_PROBES and not self.prober.is_probing(name):
+            self._probe(member, now)
 
     def _next_target(self) -> Member | None:
         ring = self.prober.ring
         for _ in range(len(ring) + 1):
             name = ring.next()
             member = self._members.get(name) if name is not None else None
-            if member is not None and not member.is_gone:
+            if member is not None and not member.is_gone and not self.prober.is_probing(member.name):
                 return member
         return None
+
+    def _probe(self, target: Member, now: float) -> None:
+        probe = self.prober.begin(target.name)
+        self._timers.set(("probe_timeout", probe.sequence), now + self.health.scale(self._swim.probe_timeout_s))
+        self._timers.set(("verdict", probe.sequence), now + self.health.scale(self._swim.probe_interval_s))
+        self._outbox.put(target.address, *self._ping(target.name, probe.sequence))
+
+    def probe_indirectly(self, sequence: int, now: float) -> None:
+        """The probe timeout: ask helpers, and try a stream beside them."""
+        probe = self.prober.probes.get(sequence)
+        target = self._members.get(probe.target) if probe is not None else None
+        if probe is None or target is None or target.is_gone:
+            return
+        helpers = self._helpers()
+        for helper in helpers:
+            self._outbox.put(helper.address, IndirectPing(probe.sequence, target.name, target.address))
+        probe.expected_nacks = len(helpers) if self._swim.is_lifeguard_enabled else 0
+        probe.stream_request = self._context.streams.next_request()
+        left_s = max(0.05, (self._timers.deadline(("verdict", sequence)) or now) - now)
+        ping = StreamPing(probe.stream_request, target.name)
+        self._context.streams.ask(Asked(probe.stream_request, Purpose.PING, target.address, ping, left_s), now)
+
+    def _helpers(self) -> list[Member]:
+        """Unsuspected members, and none who is being probed: it may be dead too, and the dead do not nack."""
+        fit = [m for m in self._members.reachable() if m.status is Status.ALIVE and not self.prober.is_probing(m.name)]
+        return sample(fit, self._swim.indirect_probes, self._context.rng)
+
+    def judge(self, sequence: int, now: float) -> None:
+        """The verdict timer: nobody reached the target."""
+        probe = self.prober.probes.get(sequence)
+        if probe is None:
+            return
+        self._end(probe)
+        member = self._members.get(probe.target)
+        if probe.is_void or member is None or member.is_gone:
+            return
+        self._context.counters.count("probes_failed")
+        self.health.probe_failed(probe.expected_nacks, probe.nacks)
+        self._accused[member.name] = (member.epoch, member.incarnation)
+        self._accuse(Suspect(member.name, member.epoch, member.incarnation, self._me.name), now)
+
+    def _answered(self, probe: Probe) -> None:
+        self._end(probe)
+        self.health.probe_succeeded()
+
+    def _end(self, probe: Probe) -> None:
+        del self.prober.probes[probe.sequence]
+        self._timers.cancel(("probe_timeout", probe.sequence))
+        self._timers.cancel(("verdict", probe.sequence))
 
     def _ping(self, target: str, sequence: int) -> tuple[Frame, ...]:
         """A ping; a suspect is told so in the ping itself (Lifeguard's buddy system)."""
@@ -130,17 +166,6 @@ class Probing:
             return None
         claim = Suspect if member.status is Status.SUSPECT else Dead
         return claim(name, member.epoch, member.incarnation, self._me.name)
-
-    def _judge(self, now: float) -> None:
-        probe, self.prober.current = self.prober.current, None
-        if probe is None or probe.is_answered or probe.is_void:
-            return
-        member = self._members.get(probe.target)
-        if member is None or member.is_gone:
-            return
-        self._context.counters.count("probes_failed")
-        self.health.probe_failed(probe.expected_nacks, probe.nacks)
-        self._accuse(Suspect(member.name, member.epoch, member.incarnation, self._me.name), now)
 
     # --- probes of others, and answers ---
 
@@ -166,19 +191,19 @@ class Probing:
             self._timers.cancel(("relay", frame.sequence))
             self._outbox.put(relay.origin, Ack(relay.origin_sequence))
             return
-        probe = self.prober.current
-        if probe is not None and probe.sequence == frame.sequence:
+        probe = self.prober.probes.get(frame.sequence)
+        if probe is not None:
             self._answered(probe)
 
     def receive_nack(self, frame: Nack) -> None:
-        probe = self.prober.current
-        if probe is not None and probe.sequence == frame.sequence:
+        probe = self.prober.probes.get(frame.sequence)
+        if probe is not None:
             probe.nacks = min(probe.nacks + 1, probe.expected_nacks)
 
     def receive_stream_ack(self, request: int) -> None:
-        probe = self.prober.current
-        if probe is not None and probe.stream_request == request:
-            self._answered(probe)
+        for probe in list(self.prober.probes.values()):
+            if probe.stream_request == request:
+                self._answered(probe)
 
     def end_relay(self, sequence: int, now: float) -> None:
         """The relay timer: first say "no answer yet" and wait on, then give up."""
@@ -192,8 +217,3 @@ class Probing:
         self._timers.set(("relay", sequence), now + self._swim.probe_interval_s)
         if self._swim.is_lifeguard_enabled:
             self._outbox.put(relay.origin, Nack(relay.origin_sequence))
-
-    def _answered(self, probe: Probe) -> None:
-        if not probe.is_answered:
-            probe.is_answered = True
-            self.health.probe_succeeded()

@@ -69,6 +69,11 @@ class Swim:
     def rumour_limit(self) -> int:
         return retransmissions(self._swim.retransmit_lambda, self.cluster_size)
 
+    def silent_addresses(self) -> set[Address]:
+        """Of the suspects, and of those whose answer to a probe is awaited."""
+        names = (*self.suspicions, *(probe.target for probe in self.probing.prober.probes.values()))
+        return {member.address for name in names if (member := self._members.get(name)) is not None}
+
     # --- claims ---
 
     def receive_claim(self, claim: Claim, now: float, *, is_hearsay: bool = False) -> None:
