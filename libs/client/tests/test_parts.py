@@ -26,11 +26,11 @@ from roost.client.cli.tables import size_text
 from roost.client.errors import ClusterUnreachable, Failure
 from roost.client.local.outward import advertised_host
 from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
-from roost.client.results import ClusterState, ModelSnapshot, Plane
+from roost.client.results import ClusterState, ModelSnapshot, Plane, WorkerSnapshot
 from roost.client.targets import Target, TargetOrder, parse_target, parse_targets
-from roost.client.traffic import Popularity, TrafficCounts, next_arrival_s
+from roost.client.traffic import Popularity, TrafficCounts, models_that_fit, next_arrival_s
 from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, RoostError, UnknownModel, UnknownRequest
-from roost.cluster.worker_state import CatalogueModel
+from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
 from roost.service.errors import RemoteError
 
 # --- targets --------------------------------------------------------------------------------------
@@ -235,6 +235,20 @@ def test_the_example_is_a_model_that_really_generates() -> None:
     ]
     assert example_model(replace(state_with(1), models=tuple(models))) == "real"
     assert example_model(state_with(1)) == "MODEL"
+
+
+def test_traffic_asks_for_what_some_live_worker_has_memory_for() -> None:
+    models = [
+        ModelSnapshot(CatalogueModel(name, engine="x", size_bytes=size, is_simulated=False), ready_on, ())
+        for name, size, ready_on in (("small", 10, ()), ("large", 30, ()), ("larger", 50, ()), ("elsewhere", 0, ()), ("there", 50, ("w",)))
+    ]
+    workers = [
+        WorkerSnapshot(WorkerState(f"w{number}", memory_capacity_bytes=capacity), liveness, 0.0, 0)
+        for number, (capacity, liveness) in enumerate([(20, Liveness.LIVE), (30, Liveness.LIVE), (90, Liveness.DEAD)])
+    ]
+    state = replace(state_with(2), models=tuple(models), workers=tuple(workers))
+    assert models_that_fit(state) == ("small", "large", "elsewhere", "there")
+    assert len(models_that_fit(replace(state, workers=()))) == 5
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from roost.sim.experiments import evenness, faults, performance, simulated
+from roost.sim.clients import Delays
+from roost.sim.experiments import evenness, faults, performance, reality, simulated
 from roost.sim.experiments.outcome import Outcome, distribution
 from roost.sim.experiments.plan import CENTRAL, GOSSIP, HYBRID, Plan, Setup
 from roost.sim.experiments.pool import carried_out
 from roost.sim.experiments.report import write
+from roost.sim.experiments.statistics import Verdict
 from roost.sim.records import FAILED, HIT, RequestRecord, RunRecord, WorkerSample
 
 SETUP = Setup(workers=3, models=6, rate=4.0, duration_s=8.0, slots=2)
@@ -47,6 +49,22 @@ def outcomes() -> list[Outcome]:
         faults.conclude(made_up, SETUP, seeds, PLANES),
         evenness.conclude(made_up, SETUP, seeds),
     ]
+
+
+def test_reality_is_as_simulated_only_where_hits_and_times_are_close_and_says_how_plans_differ() -> None:
+    def live(plan: Plan) -> tuple[RunRecord, Delays]:
+        return made_up(plan), Delays()
+
+    def worse(plan: Plan, _delays: Delays, _chance: int) -> RunRecord:
+        return made_up(replace(plan, plane=GOSSIP))
+
+    told: list[str] = []
+    outcome = reality.run(live, worse, SETUP, (1, 2, 3), told.append)
+    central, gossip = outcome.claims
+    assert (central.verdict, gossip.verdict) == (Verdict.CONTRADICTED, Verdict.SUPPORTED)
+    assert "(0.0 points apart; real less simulated, plan by plan: 0.0 [0.0, 0.0])" in gossip.because
+    assert len(told) == 12
+    assert len(outcome.tables[0].rows) == 2 * 3 * (1 + reality.CHANCES)
 
 
 def test_equal_seeds_ask_for_equal_requests_whatever_the_plane() -> None:

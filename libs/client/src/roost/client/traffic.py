@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from roost.client.client import RoostClient
 from roost.client.requests import GenerateOptions
-from roost.client.results import Completed, Token
+from roost.client.results import ClusterState, Completed, Token
 from roost.cluster.errors import InvalidField, RoostError
-from roost.cluster.worker_state import CacheResult
+from roost.cluster.worker_entry import fits, room_bytes
+from roost.cluster.worker_state import CacheResult, Liveness
 from roost.placement.rng import Rng
 
 MAX_SAMPLES = 100_000  # times to first token that are kept; the first ones of a longer run
@@ -47,6 +48,12 @@ class TrafficOptions:
         ):
             if not low <= value <= high:
                 raise InvalidField(name, f"must be {low:g}-{high:g} (got {value:g})")
+
+
+def models_that_fit(state: ClusterState) -> tuple[str, ...]:
+    """The models that some live worker has memory for, by name; while no worker is live, all of them: any that comes may."""
+    rooms = [room_bytes(worker.state) for worker in state.workers if worker.liveness is Liveness.LIVE] or [0]
+    return tuple(each.model.name for each in state.models if each.ready_on or any(fits(each.model.size_bytes, room) for room in rooms))
 
 
 @dataclass(slots=True)

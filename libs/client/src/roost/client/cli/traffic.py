@@ -16,7 +16,7 @@ from roost.client.cli.connection import Connection, calls_cluster
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.options import OPERATE, AsJson, examples, finite, not_negative, positive
 from roost.client.cli.running import Json, print_json, run
-from roost.client.traffic import Traffic, TrafficCounts, TrafficOptions
+from roost.client.traffic import Traffic, TrafficCounts, TrafficOptions, models_that_fit
 from roost.cluster.worker_state import CacheResult
 
 
@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
 def traffic(
     *,
     connection: Connection,
-    models: Annotated[str, typer.Option("--models", metavar="A,B,…", help="Models, the most popular first; all if empty.")] = "",
+    models: Annotated[
+        str, typer.Option("--models", metavar="A,B,…", help="Models, the most popular first; if empty, all that fit a worker.")
+    ] = "",
     rate: Annotated[float, typer.Option("--rate", metavar="R", callback=positive, help="Requests a second on average (Poisson).")] = 2.0,
     duration: Annotated[
         float, typer.Option("--duration", metavar="S", callback=not_negative, help="Seconds of new requests; 0: until Ctrl-C.")
@@ -55,8 +57,8 @@ def traffic(
     async def main() -> ExitCode:
         options = TrafficOptions(names or ("every one",), rate, duration, concurrency, max_tokens, zipf, request_timeout)
         async with connection.client() as client:
-            known = tuple(snapshot.model.name for snapshot in await client.models())  # also says at once that nobody answers
-            run_of_it = Traffic(client, options if names else replace(options, models=known), random.Random(seed))  # noqa: S311 - arrivals, no secrets
+            fitting = models_that_fit(await client.state())  # also says at once that nobody answers
+            run_of_it = Traffic(client, options if names else replace(options, models=fitting), random.Random(seed))  # noqa: S311 - arrivals, no secrets
             with ended_by_signals(), suppress(asyncio.CancelledError):  # what was counted until then is shown
                 await run_of_it.run()
         _show(run_of_it.counts, as_json=as_json)
