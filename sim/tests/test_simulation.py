@@ -272,7 +272,18 @@ def test_drawn_delays_behave_like_the_protocol() -> None:
     ("given", "told"),
     [
         ({}, "give either arrivals or a trace"),
-        ({"arrivals": poisson(1.0), "workers": 0}, "workers and slots must be 1 or more"),
+        ({"arrivals": poisson(1.0), "workers": 0}, "workers must be a whole number, 1 or more .got 0"),
+        ({"arrivals": poisson(1.0), "slots": 1.5}, "slots must be a whole number, 1 or more .got 1.5"),
+        ({"arrivals": poisson(1.0), "max_attempts": 0}, "max_attempts must be a whole number, 1 or more"),
+        ({"arrivals": poisson(1.0), "timeout_s": 0.0}, "timeout_s must be more than 0"),
+        ({"arrivals": poisson(1.0), "sample_s": float("nan")}, "sample_s must be 0 or more"),
+        ({"arrivals": poisson(1.0), "first_token_share": 2.0}, "first_token_share must be 0-1 .got 2.0"),
+        ({"arrivals": poisson(1.0), "service": -1.0}, "service must be 0 or more .got -1.0"),
+        ({"arrivals": poisson(1.0), "service": "long"}, "service must be a distribution or a number of seconds .got 'long'"),
+        ({"arrivals": poisson(1.0), "load": float("inf")}, "load must be 0 or more"),
+        ({"arrivals": poisson(1.0), "gossip_model": "x"}, "gossip_model must be one of auto, protocol, drawn"),
+        ({"arrivals": poisson(1.0), "memory_bytes": -5}, "memory_bytes must be more than 0"),
+        ({"arrivals": 3.0}, "arrivals must be poisson"),
         ({"arrivals": poisson(1.0), "plane": "anarchy"}, "plane must be one of central, gossip, hybrid"),
         ({"arrivals": poisson(1.0), "policy": "best"}, "'best' is not one of expected-wait"),
         ({"arrivals": poisson(1.0), "models": 3, "cache_models": 1, "warm": True}, "warm workers need memory for every model"),
@@ -284,6 +295,30 @@ def test_drawn_delays_behave_like_the_protocol() -> None:
 def test_what_cannot_be_simulated_is_named(given: dict[str, object], told: str) -> None:
     with pytest.raises((ValueError, InvalidField), match=told):
         Simulation(**{"service": 1.0, **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("trace", "told"),
+    [
+        ([Ask(1.0, 0), Ask(0.5, 0)], "request 1 comes at 0.5 s, after one at 1.0 s"),
+        ([Ask(-1.0, 0)], "request 0 comes at -1.0 s"),
+        ([Ask(float("nan"), 0)], "request 0 comes at nan s"),
+        ([Ask(0.0, 0), Ask(0.0, 2)], "request 1 asks for model 2 and there are 2, numbered from 0"),
+    ],
+)
+def test_a_trace_that_cannot_be_is_named_by_its_request(trace: list[Ask], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Simulation(trace=trace, models=2, service=1.0).run()
+
+
+def test_a_simulation_runs_once_and_for_some_time() -> None:
+    simulation = Simulation(arrivals=poisson(1.0), service=0.1)
+    for bad in ({"requests": 0}, {"duration_s": -1.0}, {"duration_s": float("inf")}):
+        with pytest.raises(ValueError, match="must be"):
+            simulation.run(**bad)
+    assert len(simulation.run(requests=3).waits) == 3
+    with pytest.raises(ValueError, match="runs once"):
+        simulation.run(requests=3)
 
 
 def test_lengths_of_prompts_and_answers_decide_how_long_it_takes() -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from roost.cluster.errors import InvalidField
 from roost.placement.registry import DEFAULT_POLICY, policy_names
 from roost.sim.arrivals import Arrivals, ClosedLoop, closed_loop, gamma, poisson
+from roost.sim.checks import PLANES
 from roost.sim.clients import Delays
 from roost.sim.distributions import exponential
 from roost.sim.faults import Fault, kill_coordinator, kill_worker, restart_coordinator, restart_worker
@@ -23,7 +24,7 @@ from roost.sim.fleet_of import equal_models, named_models
 from roost.sim.links import Reports
 from roost.sim.popularity import zipf
 from roost.sim.run import Run
-from roost.sim.simulation import PLANES, Simulation
+from roost.sim.simulation import Simulation
 from roost.sim.summary import Summary, evenness, mean_by_worker, summarize
 from roost.sim.traces import TraceRow, UnreadableTrace, models_of, read_trace, round_robin, scaled, skew_of, stripe
 from roost.sim.workload import trace_asks

@@ -6,6 +6,7 @@ State: the requests whose answers lie behind a cut network, and who is cut off s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,11 @@ class Delays:
     ask_s: float = 0.0
     send_s: float = 0.0
     reply_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("ask_s", "send_s", "reply_s"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more (got {getattr(self, name)})")
 
 
 NO_DELAYS = Delays()

@@ -61,6 +61,8 @@ def build_of(  # noqa: PLR0913  # as the front door says it
         if cache_models < 1:
             raise ValueError(f"cache_models must be 1 or more (got {cache_models})")
         memory_bytes = cache_models * specs[0].size_bytes
+    if memory_bytes is not None and memory_bytes <= 0:
+        raise ValueError(f"memory_bytes must be more than 0 (got {memory_bytes})")
     memory = whole if memory_bytes is None else memory_bytes
     is_warm = memory >= whole if warm is None else warm
     if is_warm and memory < whole:

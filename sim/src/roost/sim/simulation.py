@@ -16,8 +16,9 @@ from roost.sim import central, gossip
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
 from roost.sim.central import CentralPlane, Knowing
+from roost.sim.checks import check, check_arrivals, in_order, seconds
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
-from roost.sim.distributions import Distribution, as_distribution
+from roost.sim.distributions import Distribution
 from roost.sim.faults import Fault
 from roost.sim.fleet_of import build_of, catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
@@ -35,7 +36,6 @@ from roost.sim.seeds import rng_for
 from roost.sim.work import DrawnWork, TokenWork, Work
 from roost.sim.workload import Ask, Drawn, Tokens, drawn_asks, with_service
 
-PLANES = ("central", "gossip", "hybrid")
 ENTRIES = 16  # sidecars that clients ask where delays are drawn
 DRAIN_S = 600.0  # after the last arrival of a timed run: what has not ended by then never will
 LOOK_EVERY = 256  # events between two looks at whether it is over
@@ -86,9 +86,23 @@ class Simulation:
         gossip_model: str = "auto",
         gossip_interval_s: float = 0.0,
     ) -> None:
-        _check(workers=workers, slots=slots, plane=plane, eviction=eviction, staleness_s=staleness_s)
-        if (arrivals is None) == (trace is None):
-            raise ValueError("give either arrivals or a trace")
+        check(
+            workers=workers,
+            slots=slots,
+            queue_capacity=queue_capacity,
+            max_attempts=max_attempts,
+            entries=entries,
+            staleness_s=staleness_s,
+            sample_s=sample_s,
+            gossip_interval_s=gossip_interval_s,
+            time_scale=time_scale,
+            timeout_s=timeout_s,
+            first_token_share=first_token_share,
+            plane=plane,
+            eviction=eviction,
+            gossip_model=gossip_model,
+        )
+        check_arrivals(arrivals, trace)
         faults = tuple(faults)
         if unknown := sorted({number for fault in faults for number in fault.workers if not 0 <= number < workers}):
             raise ValueError(f"faults name worker {unknown[0]} and there are {workers}, numbered from 0")
@@ -102,7 +116,7 @@ class Simulation:
         self.is_served_by_tokens = service is None
         if service == "trace" and trace is None:
             raise ValueError("service='trace' takes each request's service_s from a trace; give one")
-        drawn_service = None if service is None or isinstance(service, str) else as_distribution(service)
+        drawn_service = None if service is None or service == "trace" else seconds("service", service)
         build = build_of(
             specs,
             slots=slots,
@@ -113,7 +127,7 @@ class Simulation:
             queue_capacity=queue_capacity,
         )
         speeds = speeds_of(specs, time_scale)
-        loads, load_rng = None if load is None else as_distribution(load), rng_for(seed, "loads")
+        loads, load_rng = None if load is None else seconds("load", load), rng_for(seed, "loads")
         work: Work = (
             TokenWork(self.agenda, loads, load_rng, speeds)
             if self.is_served_by_tokens
@@ -148,7 +162,7 @@ class Simulation:
         self._loop = arrivals if isinstance(arrivals, ClosedLoop) else None
         self._asks: Iterator[Ask] = iter(())
         if trace is not None:
-            self._asks = with_service(trace, drawn_service, seed)
+            self._asks = with_service(in_order(trace, len(specs)), drawn_service, seed)
         elif arrivals is not None and not isinstance(arrivals, ClosedLoop):
             stream = Renewal(arrivals) if isinstance(arrivals, Distribution) else arrivals
             self._asks = drawn_asks(stream, rng_for(seed, "arrivals"), self._drawn)
@@ -156,12 +170,20 @@ class Simulation:
         self._most = 0
         self._last_s = float("inf")
         self._is_asking = True
+        self._has_run = False
         self._homes = min(workers, self.entries) if self.entries else workers
 
     # --- running ----------------------------------------------------------------------------------
 
     def run(self, *, requests: int | None = None, duration_s: float | None = None, progress: Progress | None = None) -> Run:
-        """Until so many requests have arrived, or for so long, and until they have ended. A trace alone ends by itself."""
+        """Until so many requests have arrived, or for so long, and until they have ended. A trace alone ends by itself.
+
+        Raises ValueError for what cannot be, a trace's requests included, and at a second call.
+        """
+        check(requests=requests, duration_s=duration_s)
+        if self._has_run:
+            raise ValueError("a simulation runs once; make another one")
+        self._has_run = True
         self._most = requests if requests is not None else 1 << 62
         self._last_s = duration_s if duration_s is not None else float("inf")
         if requests is None and duration_s is None and self._loop is not None:
@@ -299,14 +321,3 @@ def _rare_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def _check(*, workers: int, slots: int, plane: str, eviction: str, staleness_s: float) -> None:
-    if workers < 1 or slots < 1:
-        raise ValueError(f"workers and slots must be 1 or more (got {workers} and {slots})")
-    if plane not in PLANES:
-        raise ValueError(f"plane must be one of {', '.join(PLANES)} (got {plane!r})")
-    if eviction not in ("lru", "cost-aware"):
-        raise ValueError(f"eviction must be lru or cost-aware (got {eviction!r})")
-    if not 0.0 <= staleness_s < float("inf"):
-        raise ValueError(f"staleness_s must be 0 or more (got {staleness_s})")
