@@ -60,7 +60,9 @@ class Costs:
         """
         estimates, model = self.estimates, request.model
         estimate = estimates.of(candidate, request, self.now)
-        first_token_s = FIRST_TOKEN_SHARE * estimates.own_service_s(candidate, model)
+        timing = candidate.state.timings.get(model)
+        measured_s = 0.0 if timing is None else timing.service_time_s
+        first_token_s = FIRST_TOKEN_SHARE * (measured_s or estimates.own_service_s(candidate, model))
         if estimate.load_s is None:
             cost = _new_tuple(Cost, (estimate.wait_s, 0.0, 0.0, 0.0, first_token_s, 0.0))
         else:

@@ -30,6 +30,7 @@ LLAMACPP_START_S = 1.0
 LLAMACPP_LOAD_BANDWIDTH = 1.0e9
 # A model whose size nobody stated: what 13.5 GB, a 7B model in 16 bits, takes at that bandwidth.
 DEFAULT_LOAD_TIME_S = 5.0
+_new_tuple = tuple.__new__  # half the time of the class that wraps it
 MAX_LEARNED_MODELS = 10_000  # names for which measurements of any worker are kept
 
 
@@ -94,7 +95,8 @@ class Estimates:
             return self._among_its_own(candidate, request, status, ahead, waiting)
         if waiting < 0:
             return A_SLOT_IS_LEFT
-        return Estimate(self._turns_s(candidate, model, waiting + 1), waiting, None, False)
+        service_s = candidate.service_time_s or self._service_s(candidate, model)
+        return _new_tuple(Estimate, ((waiting + 1) * service_s / candidate.state.slots, waiting, None, False, 0.0))
 
     def ready_wait_s(self, candidate: Candidate, request: PlacementRequest) -> float:
         """`of(...).wait_s` at priority 0 where the model is ready: what an index of holders asks for each of them with each report."""
@@ -121,7 +123,9 @@ class Estimates:
         service_s = candidate.service_time_s
         if service_s is None:
             service_s = candidate.service_time_s = mean_service_s(candidate)
-        return Estimate((waiting + 1) * service_s / slots, waiting, None, False) if service_s else DEPENDS_ON_MODEL
+        if not service_s:
+            return DEPENDS_ON_MODEL
+        return _new_tuple(Estimate, ((waiting + 1) * service_s / slots, waiting, None, False, 0.0))
 
     def _among_its_own(self, candidate: Candidate, request: PlacementRequest, status: ModelStatus, ahead: int, waiting: int) -> Estimate:
         """The estimate where the ready model runs fewer requests at once than there are slots; `waiting` is for a slot alone.

@@ -160,12 +160,14 @@ class ExpectedWait:
         best = (first, self._costs.of(first, request))
         if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
             return best
+        best_s, of, excluded = best[1].own_s, self._costs.of, request.excluded
         for other in holders.near(NEAREST):
-            if other is first or other.node_id in request.excluded:
+            if other is first or other.node_id in excluded:
                 continue
-            cost = self._costs.of(other, request)
-            if cost.own_s < best[1].own_s:
-                best = (other, cost)
+            cost = of(other, request)
+            own_s = cost.queue_s + cost.first_token_s  # it is ready there
+            if own_s < best_s:
+                best, best_s = (other, cost), own_s
         return best
 
     def _is_ready_for(self, request: PlacementRequest) -> bool:
