@@ -316,6 +316,8 @@ def test_a_simulation_runs_once_and_for_some_time() -> None:
     for bad in ({"requests": 0}, {"duration_s": -1.0}, {"duration_s": float("inf")}):
         with pytest.raises(ValueError, match="must be"):
             simulation.run(**bad)
+    with pytest.raises(ValueError, match="only a trace ends by itself"):
+        simulation.run()
     assert len(simulation.run(requests=3).waits) == 3
     with pytest.raises(ValueError, match="runs once"):
         simulation.run(requests=3)

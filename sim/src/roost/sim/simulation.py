@@ -170,7 +170,7 @@ class Simulation:
         self._most = 0
         self._last_s = float("inf")
         self._is_asking = True
-        self._has_run = False
+        self._has_run, self._is_of_trace = False, trace is not None
         self._homes = min(workers, self.entries) if self.entries else workers
 
     # --- running ----------------------------------------------------------------------------------
@@ -181,13 +181,13 @@ class Simulation:
         Raises ValueError for what cannot be, a trace's requests included, and at a second call.
         """
         check(requests=requests, duration_s=duration_s)
+        if requests is None and duration_s is None and not self._is_of_trace:
+            raise ValueError("say how many requests or how long: only a trace ends by itself")
         if self._has_run:
             raise ValueError("a simulation runs once; make another one")
         self._has_run = True
         self._most = requests if requests is not None else 1 << 62
         self._last_s = duration_s if duration_s is not None else float("inf")
-        if requests is None and duration_s is None and self._loop is not None:
-            raise ValueError("say how many requests or how long: clients in a closed loop never end")
         self.plane.start()
         self._mishaps.start()
         self._sampler.start(self._last_s, lambda: not self._is_asking and self.ledger.closed == len(self.ledger))
