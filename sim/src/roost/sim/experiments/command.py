@@ -30,7 +30,7 @@ from roost.sim.records import RunRecord
 SIMULATOR: Final = "the simulator"
 PROCESSES: Final = "real processes of this machine"
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 5, 2, 2
-REALITY_SEEDS = 8  # single runs by gossip differ by three points of hits: a difference of two is not seen with fewer
+REALITY_SEEDS = 8  # single runs by gossip differ by two to three points of hits: a difference of two is not seen with fewer
 QUICK_S = 30.0
 
 
