@@ -6,12 +6,15 @@ import asyncio
 import io
 import ipaddress
 import random
+import signal
+import threading
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 
 import grpc
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -21,6 +24,7 @@ from roost.client.backoff import Backoff
 from roost.client.channels import ChannelCache
 from roost.client.cli.cluster_life import example_model
 from roost.client.cli.exits import ExitCode, exit_code_of
+from roost.client.cli.running import run
 from roost.client.cli.screens import PlainScreen
 from roost.client.cli.tables import size_text
 from roost.client.errors import ClusterUnreachable, Failure
@@ -235,6 +239,19 @@ def test_the_example_is_a_model_that_really_generates() -> None:
     ]
     assert example_model(replace(state_with(1), models=tuple(models))) == "real"
     assert example_model(state_with(1)) == "MODEL"
+
+
+def test_ctrl_c_wakes_a_verb_whose_loop_waits_though_another_thread_took_the_signal() -> None:
+    woke_by_itself: list[bool] = []
+
+    async def verb() -> None:
+        asyncio.get_running_loop().call_later(5.0, woke_by_itself.append, True)
+        threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        await asyncio.Event().wait()
+
+    with pytest.raises(typer.Exit) as ended:
+        run(verb)
+    assert (ended.value.exit_code, woke_by_itself) == (ExitCode.INTERRUPTED, [])
 
 
 def test_traffic_asks_for_what_some_live_worker_has_memory_for() -> None:

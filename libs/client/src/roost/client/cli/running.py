@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
@@ -25,7 +27,7 @@ HINT_UNREACHABLE = 'Is the cluster up? Start one with "roost up", or say where i
 def run(main: Callable[[], Coroutine[None, None, ExitCode | None]], *, as_json: bool = False) -> None:
     """Runs a verb to its end and exits with its code. Errors with a name are shown as one line, others as they are."""
     try:
-        code = asyncio.run(main()) or ExitCode.OK
+        code = asyncio.run(_interruptible(main())) or ExitCode.OK
         sys.stdout.flush()
     except RoostError as error:
         code = show_error(error, as_json=as_json)
@@ -35,6 +37,34 @@ def run(main: Callable[[], Coroutine[None, None, ExitCode | None]], *, as_json: 
         _silence_stdout()
         code = ExitCode.BROKEN_PIPE
     raise typer.Exit(code)
+
+
+async def _interruptible(verb: Coroutine[None, None, ExitCode | None]) -> ExitCode | None:
+    """Ctrl-C cancels the verb, once; a second one is Python's again.
+
+    `asyncio.run` does so too, but nothing wakes its loop: a signal that comes just before the loop waits is not seen while it does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return await verb
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    is_interrupted = False
+
+    def interrupt() -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        loop.remove_signal_handler(signal.SIGINT)
+        if task is not None:
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        return await verb
+    except asyncio.CancelledError:
+        if is_interrupted:
+            return ExitCode.INTERRUPTED
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def show_error(error: RoostError, *, as_json: bool) -> ExitCode:
