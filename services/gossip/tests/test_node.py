@@ -329,6 +329,15 @@ def test_an_accused_node_refutes_with_a_higher_incarnation_than_the_accusation()
     assert node.identity.incarnation == 5  # answered before
 
 
+def test_who_has_missed_our_refutation_hears_it_again_in_the_answer_to_its_ping() -> None:
+    node = node_with("a")
+    hear(node, "b", Suspect("me", 10, 0, "b"))
+    run_timers(node, 10.0)
+    assert "me" not in node.rumours  # told as often as a rumour is
+    hear(node, "a", Ping(7, "me"), Suspect("me", 10, 0, "a"))
+    assert (address_of("a"), Alive("me", address_of("me"), 10, 1)) in sent(node)
+
+
 def test_a_lone_accuser_waits_long_and_two_confirmations_shorten_it() -> None:
     node = node_with("a", "b", "c", "d")
     hear(node, "b", Suspect("a", 10, 0, "b"), now=0.0)

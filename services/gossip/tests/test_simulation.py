@@ -30,7 +30,7 @@ from .simulation.checkers import (
     disagreements,
 )
 from .simulation.cluster import Cluster
-from .simulation.measure import D, crash, formed, loss
+from .simulation.measure import D, crash, formed, heavy_loss, loss
 from .simulation.run import Report, simulate
 
 SEEDS = 20  # of the fast tests
@@ -224,6 +224,10 @@ def test_two_who_crash_at_once_are_suspect_and_dead_as_soon_as_one_would_be() ->
 
 def test_ten_percent_of_loss_kills_nobody() -> None:
     assert loss(30, 60.0, 1)["declared_dead"] == 0
+
+
+def test_a_third_of_loss_kills_nobody_in_a_small_cluster() -> None:
+    assert heavy_loss(4, 30, 0)["declared_dead"] == 0
 
 
 def test_a_cluster_split_in_two_becomes_one_again_without_an_operator() -> None:

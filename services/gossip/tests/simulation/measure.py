@@ -144,6 +144,19 @@ def loss(nodes: int, seconds: float, seed: int) -> Row:
     return row
 
 
+def heavy_loss(nodes: int, seconds: float, seed: int) -> Row:
+    """A third lost for a minute, nobody crashed, in one cluster after the other: how many are suspected, how many declared dead."""
+    suspicions = deaths = 0
+    for trial in range(max(1, int(seconds))):
+        cluster = formed(seed + trial, nodes)
+        cluster.network.weather = replace(_LAN_WEATHER, loss=0.33)
+        publish_each_second(cluster, cluster.now + 60.0)
+        counts = _count(cluster, 60.0)
+        suspicions += counts[Happening.SUSPECTED]
+        deaths += counts[Happening.DIED]
+    return {"nodes": nodes, "trials": max(1, int(seconds)), "loss": 0.33, "suspicions": suspicions, "declared_dead": deaths}
+
+
 def slow(nodes: int, seconds: float, seed: int) -> Row:
     """A tenth of the members read everything 0.5-8 s late, again and again: healthy members declared dead, with Lifeguard and without."""
     row: Row = {"nodes": nodes, "seconds": seconds, "slow": max(1, nodes // 10)}
@@ -230,6 +243,7 @@ MEASUREMENTS: dict[str, Callable[[int, float, int], Row]] = {
     "crash": crash,
     "two_crashes": lambda nodes, seconds, seed: crash(nodes, seconds, seed, victims=2),
     "loss": loss,
+    "heavy_loss": heavy_loss,
     "slow": slow,
     "change": change,
     "staleness": staleness,
@@ -240,7 +254,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=sorted(MEASUREMENTS))
     parser.add_argument("--nodes", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=6.0, help="virtual seconds (crash, two_crashes: trials)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="virtual seconds (crash, two_crashes, heavy_loss: trials)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     started = time.process_time()

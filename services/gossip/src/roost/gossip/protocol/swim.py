@@ -178,6 +178,8 @@ class Swim:
                 self.health.refuted()
             self.rumours.add(me.alive())
             self._timers.set(GOSSIP, now)
+        elif claim.epoch == me.epoch and isinstance(claim, Suspect | Dead) and me.name not in self.rumours:
+            self.rumours.add(me.alive())  # we have answered that, but not everybody has heard it
 
     # --- rumours, tombstones, goodbye ---
 
