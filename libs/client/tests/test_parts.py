@@ -214,6 +214,14 @@ def test_in_gossip_mode_each_worker_has_a_sidecar_and_nobody_is_in_the_middle() 
     assert "--coordinator-host  --sidecar 127.0.0.1:7847" in worker
 
 
+def test_each_decider_records_into_a_file_of_its_own() -> None:
+    central, gossip = (plan_cluster(replace(OPTIONS, mode=mode, record_dir="/kept")) for mode in Mode)
+    assert [" ".join(plan.arguments).partition("--record ")[2].split()[:1] for plan in (*central, *gossip)] == [
+        *(["/kept/coordinator.jsonl"], [], []),
+        *(["/kept/sidecar-1.jsonl"], ["/kept/sidecar-2.jsonl"], [], []),
+    ]
+
+
 def test_two_processes_never_share_a_port() -> None:
     with pytest.raises(InvalidField, match="worker-1 the port 9000, which coordinator has already"):
         plan_cluster(ClusterOptions(workers=1, host="127.0.0.1", coordinator_port=9000, base_worker_port=8999, metrics_port=None))

@@ -98,7 +98,7 @@ async def test_a_cluster_starts_answers_and_sums_up(roost: Roost, tmp_path: Path
     base = free_base()
     done = await roost(
         *("up", "--workers", "2", "--duration", "1.5", *ports(base), "--log-dir", str(tmp_path / "logs"), "--memory", "20GB"),
-        *("--model", "opt-1.3b", "--prompt", "Hello", "--max-tokens", "4", "--json"),
+        *("--record", str(tmp_path / "kept"), "--model", "opt-1.3b", "--prompt", "Hello", "--max-tokens", "4", "--json"),
     )
     assert done.code == 0, done.err
     view = json.loads(done.out)
@@ -108,6 +108,8 @@ async def test_a_cluster_starts_answers_and_sums_up(roost: Roost, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["coordinator.log", "worker-1.log", "worker-2.log"]
     assert "COLD_START" in done.err
     assert not processes_of(base)
+    replayed = await roost("replay", str(tmp_path / "kept" / "coordinator.jsonl"))
+    assert (replayed.code, "1 of 1 decisions identical" in replayed.out) == (0, True), replayed
 
 
 async def test_workers_are_called_by_the_advertised_name_and_the_first_request_is_short(roost: Roost) -> None:

@@ -98,11 +98,15 @@ def handled_by(interruption: Interruption) -> Iterator[None]:
 
 def make_log_dir(wanted: Path | None) -> Path:
     """The folder for logs, made if it is not there. Raises StartFailed."""
-    folder = wanted or Path(tempfile.gettempdir()) / f"roost-up-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    return make_folder(wanted or Path(tempfile.gettempdir()) / f"roost-up-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", "log-dir")
+
+
+def make_folder(folder: Path, option: str) -> Path:
+    """Makes it if it is not there. Raises StartFailed, which names the option."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StartFailed(f"the log folder {folder} cannot be made: {error.strerror}") from error
+        raise StartFailed(f"{option}: the folder {folder} cannot be made: {error.strerror}") from error
     return folder.resolve()
 
 
@@ -119,6 +123,8 @@ class ClusterLife:
     async def run(self) -> ExitCode:
         """From the first process to the summary. Raises StartFailed and what the first request fails with, all stopped."""
         log_dir = make_log_dir(self._options.log_dir)
+        if self._cluster.record_dir:
+            make_folder(Path(self._cluster.record_dir), "record")
         interruption: Interruption | None = None
         try:
             async with local_processes(log_dir) as processes:

@@ -77,6 +77,17 @@ def up(
             show_default=False,
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="DIR",
+            file_okay=False,
+            resolve_path=True,
+            help="Folder in which each decider records its decisions for `roost replay`: coordinator.jsonl, or sidecar-1.jsonl and so on.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -170,6 +181,7 @@ def up(
             mode=mode,
             base_gossip_port=base_gossip_port,
             base_sidecar_port=base_sidecar_port,
+            record_dir=str(record or ""),
         )
         options = UpOptions(duration, start_timeout, log_dir, model, prompt, max_tokens, as_json)
         return await ClusterLife(cluster, plan_cluster(cluster), options).run()

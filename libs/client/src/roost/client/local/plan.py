@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from roost.cluster.errors import InvalidField
 from roost.service.addresses import join
@@ -29,7 +30,8 @@ class ClusterOptions:
     there is no coordinator, and beside worker i a sidecar gossips on base_gossip_port + i and serves on base_sidecar_port + i.
 
     `metrics_port` None: any free ports. Texts are handed to the services as they are; empty: the service's default. `advertised_host`
-    is where clients, wherever they are, reach the workers; empty: `host`.
+    is where clients, wherever they are, reach the workers; empty: `host`. `record_dir`: where each decider records its decisions, as
+    coordinator.jsonl or sidecar-1.jsonl, ...; empty: nowhere.
     """
 
     workers: int
@@ -46,6 +48,7 @@ class ClusterOptions:
     mode: Mode = Mode.CENTRAL
     base_gossip_port: int = 7945
     base_sidecar_port: int = 7845
+    record_dir: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
@@ -146,10 +149,15 @@ def _metrics(options: ClusterOptions, number: int) -> tuple[list[str], tuple[Pla
     return _flags(metrics_host=options.host, metrics_port=port), (PlannedPort(port, "--base-metrics-port"),)
 
 
+def _recording(options: ClusterOptions, decider: str) -> list[str]:
+    return _flags(record=str(PurePath(options.record_dir, f"{decider}.jsonl"))) if options.record_dir else []
+
+
 def _coordinator(options: ClusterOptions) -> ProcessPlan:
     metrics, metrics_ports = _metrics(options, 0)
     arguments = [
         *_flags(host=options.host, port=options.coordinator_port, policy=options.policy, models=options.models),
+        *_recording(options, COORDINATOR),
         *metrics,
         *(["--verbose"] if options.is_verbose else []),
     ]
@@ -179,12 +187,13 @@ def _told_where(options: ClusterOptions, number: int) -> list[str]:
 
 def _sidecar(options: ClusterOptions, number: int) -> ProcessPlan:
     metrics, metrics_ports = _metrics(options, SIDECAR_METRICS_OFFSET + number)
-    port, grpc_port = options.base_gossip_port + number, options.base_sidecar_port + number
+    name, port, grpc_port = f"sidecar-{number}", options.base_gossip_port + number, options.base_sidecar_port + number
     arguments = [
         *_flags(node_id=f"worker-{number}", host=options.host, port=port, grpc_port=grpc_port),
         *_flags(advertise=options.dialled_host, seeds=options.seeds, policy=options.policy, models=options.models),
+        *_recording(options, name),
         *metrics,
         *(["--verbose"] if options.is_verbose else []),
     ]
     ports = (PlannedPort(port, "--base-gossip-port"), PlannedPort(grpc_port, "--base-sidecar-port"), *metrics_ports)
-    return ProcessPlan(f"sidecar-{number}", "roost.gossip", tuple(arguments), ports)
+    return ProcessPlan(name, "roost.gossip", tuple(arguments), ports)
