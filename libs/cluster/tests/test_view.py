@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.cluster.errors import NoCapacity, NoWorkers, UnknownModel, UnknownWorker
-from roost.cluster.view import STOOD_STILL_S, Applied, ClusterView, LivenessChange, WorkerEntry
+from roost.cluster.silence import STOOD_STILL_S
+from roost.cluster.view import Applied, ClusterView, LivenessChange, WorkerEntry
 from roost.cluster.worker_state import CacheCounters, CatalogueModel, Liveness, ModelStatus, Phase, WorkerState
 
 LIVE, SUSPECT, DEAD = Liveness.LIVE, Liveness.SUSPECT, Liveness.DEAD

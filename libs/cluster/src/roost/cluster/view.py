@@ -8,14 +8,13 @@ alone, and never the silence of a time in which this decider itself stood still.
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from roost.cluster.errors import NoCapacity, NoWorkers, UnknownWorker
 from roost.cluster.known_models import KnownModels, SharedCatalogue, nearest_among
+from roost.cluster.silence import SUSPECT_AFTER_S, Silence
 from roost.cluster.view_snapshot import ViewSnapshot
 from roost.cluster.worker_entry import (
     Applied,
@@ -34,13 +33,7 @@ from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
 
 __all__ = ["Applied", "ClusterTotals", "ClusterView", "LivenessChange", "Residency", "ViewListener", "WorkerEntry", "fits"]
 
-# Silence after which a worker is suspect, whether it streams or not: a process that is stopped, or a machine that is gone without a word,
-# keeps its stream open. Workers report at least once a second: two late reports are a busy machine or network, three are not.
-SUSPECT_AFTER_S = 3.0
-# How late a timer may be before the decider is taken to have stood still itself. The last report of a healthy worker is up to a second
-# older than such a pause, and must not look like 3 s of silence when the pause ends.
-STOOD_STILL_S = 1.5
-_LIVE, _DEAD = Liveness.LIVE, Liveness.DEAD  # to look them up by their class takes a part of the time of a report
+_LIVE = Liveness.LIVE  # to look it up by its class takes a part of the time of a report
 
 
 ViewListener = Callable[[WorkerEntry | None, WorkerEntry | None], None]
@@ -64,14 +57,10 @@ class ClusterView:
         self._max_workers = max_workers
         self._entries: dict[str, WorkerEntry] = {}
         self._models = KnownModels(catalogue)
-        # node_ids, longest silent first, so that `advance` looks only at those that are silent
-        self._alive: OrderedDict[str, None] = OrderedDict()
-        self._dead: OrderedDict[str, None] = OrderedDict()
+        self._silence = Silence()
         self._counts = dict.fromkeys(Liveness, 0)
         self._listeners: list[ViewListener] = []
         self._now = 0.0
-        self._advanced_at = 0.0
-        self._silence_counts_from = -math.inf  # when this decider last came back from standing still
         self.version = 0
         self.entries: Mapping[str, WorkerEntry] = MappingProxyType(self._entries)
 
@@ -147,17 +136,16 @@ class ClusterView:
     def advance(self, now: float, *, expected_interval_s: float | None = None) -> list[LivenessChange]:
         """Let time pass: the silent become suspect, then dead, then are forgotten. Costs what is silent, not what is known.
 
-        `expected_interval_s`: the caller's timer should have called that long after its last call. If it is later by more than
-        STOOD_STILL_S, the process or its machine stood still: reports lie unread, and silence is counted from now. None: late is not odd.
+        `expected_interval_s`: how long after its last call the caller's timer should have called. If it is much later, this process stood
+        still, and silence is counted from now (`Silence.time_passed`). None: late is not odd.
         """
         self._now = max(self._now, now)
-        if expected_interval_s is not None and now - self._advanced_at > expected_interval_s + STOOD_STILL_S:
-            self._silence_counts_from = now
-        self._advanced_at = now
-        changes = [self._change(entry, Liveness.DEAD, now) for entry in self._silent_for(self._dead_after_s, now)]
-        quiet = self._silent_for(self._suspect_after_s, now)
+        silence, entries = self._silence, self._entries
+        silence.time_passed(now, expected_interval_s)
+        changes = [self._change(entries[node_id], Liveness.DEAD, now) for node_id in silence.alive_for(self._dead_after_s, now)]
+        quiet = [entries[node_id] for node_id in silence.alive_for(self._suspect_after_s, now)]
         changes += [self._change(entry, Liveness.SUSPECT, now) for entry in quiet if entry.liveness is _LIVE]
-        for entry in self._silent(self._dead, now - self._forget_after_s):
+        for entry in [entries[node_id] for node_id in silence.dead_for(self._forget_after_s, now)]:
             self._forget(entry)
             changes.append(LivenessChange(entry.node_id, Liveness.DEAD, None, entry.age_s(now)))
         return changes
@@ -236,11 +224,11 @@ class ClusterView:
             self._models.shared(),
             self._models.seen(),
             tuple(self._entries.values()),
-            tuple(self._alive),
-            tuple(self._dead),
+            tuple(self._silence.alive),
+            tuple(self._silence.dead),
             self._now,
-            self._advanced_at,
-            self._silence_counts_from,
+            self._silence.advanced_at,
+            self._silence.counts_from,
             self.version,
         )
 
@@ -259,12 +247,11 @@ class ClusterView:
 
     def _take_up(self, snapshot: ViewSnapshot) -> None:
         self._models.restore(snapshot.shared, snapshot.seen, snapshot.resident_on())
-        self._alive.update(dict.fromkeys(snapshot.alive))
-        self._dead.update(dict.fromkeys(snapshot.dead))
+        self._silence.restore(self._entries, snapshot.alive, snapshot.dead)
         for entry in snapshot.entries:
             self._counts[entry.liveness] += 1
-        self._now, self._advanced_at = snapshot.now, snapshot.advanced_at
-        self._silence_counts_from = snapshot.silence_counts_from
+        self._now = snapshot.now
+        self._silence.advanced_at, self._silence.counts_from = snapshot.advanced_at, snapshot.silence_counts_from
         self.version = snapshot.version
 
     def __repr__(self) -> str:
@@ -275,42 +262,16 @@ class ClusterView:
     # --- how it changes ---------------------------------------------------------------------------
 
     def _replace(self, before: WorkerEntry | None, after: WorkerEntry) -> None:
-        """Put `after` in place of `before`, keep the orders by silence, and tell the listeners."""
-        node_id = after.state.node_id
-        self._entries[node_id] = after
-        order = self._order(after)
+        """Put `after` in place of `before`, and tell the listeners."""
+        self._entries[after.state.node_id] = after
+        self._silence.placed(before, after)
         if before is not None:
             self._counts[before.liveness] -= 1
-            if self._order(before) is not order:
-                del self._order(before)[node_id]
         self._counts[after.liveness] += 1
-        order[node_id] = None
-        if before is None or before.received_at != after.received_at:
-            order.move_to_end(node_id)
         if before is None or looks_different(before, after):
             self.version += 1
         for listener in self._listeners:
             listener(before, after)
-
-    def _order(self, entry: WorkerEntry) -> OrderedDict[str, None]:
-        return self._dead if entry.liveness is _DEAD else self._alive
-
-    def _silent_for(self, bound_s: float, now: float) -> list[WorkerEntry]:
-        """Those that are not dead and were silent for longer than that, as far as this decider was there to hear them."""
-        heard_before = now - bound_s
-        return self._silent(self._alive, heard_before) if heard_before > self._silence_counts_from else []
-
-    def _silent(self, order: OrderedDict[str, None], heard_before: float) -> list[WorkerEntry]:
-        """Those at the front of `order` that were last heard before then."""
-
-        def front() -> Iterator[WorkerEntry]:
-            for node_id in order:
-                entry = self._entries[node_id]
-                if entry.received_at >= heard_before:
-                    return
-                yield entry
-
-        return list(front())
 
     def _change(self, entry: WorkerEntry, liveness: Liveness, now: float) -> LivenessChange:
         self._replace(entry, replace(entry, liveness=liveness))
@@ -320,13 +281,14 @@ class ClusterView:
         """Drop the worker that is dead longest if the table is full. Raises NoCapacity if none is dead."""
         if len(self._entries) < self._max_workers:
             return
-        if not self._dead:
+        longest_dead = self._silence.longest_dead()
+        if longest_dead is None:
             raise NoCapacity(f"the view holds {self._max_workers} workers and none of them is dead", self._dead_after_s)
-        self._forget(self._entries[next(iter(self._dead))])
+        self._forget(self._entries[longest_dead])
 
     def _forget(self, entry: WorkerEntry) -> None:
         del self._entries[entry.node_id]
-        del self._order(entry)[entry.node_id]
+        self._silence.dropped(entry)
         self._counts[entry.liveness] -= 1
         self._models.residents_changed(entry.state.models, {})
         self._models.release(entry.catalogue)

@@ -11,7 +11,7 @@ import asyncio
 from typing import Protocol
 
 from roost.cluster.errors import InvalidField, RoostError, WorkerSuperseded
-from roost.cluster.view import STOOD_STILL_S, SUSPECT_AFTER_S
+from roost.cluster.silence import STOOD_STILL_S, SUSPECT_AFTER_S
 from roost.cluster.worker_state import Liveness, WorkerState
 from roost.gossip.plane import GossipPlane
 from roost.gossip.protocol.hot_state import Load
