@@ -105,7 +105,7 @@ class _RecordsOf(DecisionRecords):
         self._request_id = request_id
         self._decision_ids: set[str] = set()
 
-    def decided(self, request: PlacementRequest, decision: Decision, seen: list[Seen], now: float) -> None:
+    def decided(self, request: PlacementRequest, decision: Decision, seen: Seen, now: float) -> None:
         if request.request_id == self._request_id:
             self._decision_ids.add(decision.decision_id)
             super().decided(request, decision, seen, now)

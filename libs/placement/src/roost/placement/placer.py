@@ -199,7 +199,7 @@ class Placer:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action = _SERVE if estimate.load_s is None else _COLD_START
         records = self.records
-        seen = [] if records is None else self._seen(chosen, request.model)
+        seen: Seen = [] if records is None else self._seen(chosen, request.model)
         decision_id = self._reserve(request, chosen, action, now)
         decision = _new_tuple(
             Decision,
@@ -220,7 +220,7 @@ class Placer:
             records.decided(request, decision, seen, now)
         return decision
 
-    def _seen(self, chosen: Candidate, model: str) -> list[Seen]:
+    def _seen(self, chosen: Candidate, model: str) -> Seen:
         """Candidates as they are before the decision makes a reservation."""
         looked_at = self._costs.looked_at
         return seen_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)

@@ -8,10 +8,10 @@ so that every decision can be recorded, and a question costs one look at each re
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from roost.cluster.errors import RoostError
 from roost.cluster.view import WorkerEntry
@@ -25,8 +25,10 @@ from roost.placement.request import PlacementRequest
 DEFAULT_CAPACITY = 1_000  # each may be the last to hold on to the states of eight workers, some kilobytes each
 MOST_CONSIDERED = 8
 
-Seen = tuple[WorkerEntry, int, int, Cost | None]
-"""The fields of `Considered`, in their order: made for every decision, at a third of the cost."""
+Seen = list[WorkerEntry | float | None]
+"""The fields of each `Considered`, its cost taken apart: one list a decision, because the garbage collector looks at each object that
+stays, and what stays for a while is cold when it goes.
+"""
 
 
 class Considered(NamedTuple):
@@ -64,11 +66,11 @@ class DecisionRecords:
         if capacity < 1:
             raise ValueError(f"capacity must be 1 or more (got {capacity})")
         self.capacity = capacity
-        self._ring: deque[tuple[float, PlacementRequest, Decision | RoostError, list[Seen]]] = deque(maxlen=capacity)
+        self._ring: deque[tuple[float, PlacementRequest, Decision | RoostError, Seen]] = deque(maxlen=capacity)
         # Twice as many, because outcomes of decisions that are forgotten come between those of decisions that are not.
         self._outcomes: deque[tuple[DecisionOutcome, float]] = deque(maxlen=2 * capacity)
 
-    def decided(self, request: PlacementRequest, decision: Decision, seen: list[Seen], now: float) -> None:
+    def decided(self, request: PlacementRequest, decision: Decision, seen: Seen, now: float) -> None:
         self._ring.append((now, request, decision, seen))
 
     def refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
@@ -82,10 +84,10 @@ class DecisionRecords:
         """Every record of that request, in order; none if it was never asked for, or too long ago."""
         return tuple([self._told(*kept) for kept in self._ring if kept[1].request_id == request_id])
 
-    def _told(self, now: float, request: PlacementRequest, result: Decision | RoostError, seen: list[Seen]) -> DecisionRecord:
+    def _told(self, now: float, request: PlacementRequest, result: Decision | RoostError, seen: Seen) -> DecisionRecord:
         if isinstance(result, RoostError):
             return DecisionRecord(now, request, result)
-        considered = sorted(map(Considered._make, seen), key=lambda each: _rank(each, result.worker_id))
+        considered = sorted(_considered(seen), key=lambda each: _rank(each, result.worker_id))
         for outcome, settled_at in self._outcomes:
             if outcome.decision_id == result.decision_id:
                 return DecisionRecord(now, request, result, tuple(considered), outcome.cache_result, settled_at)
@@ -103,14 +105,34 @@ def _rank(considered: Considered, chosen: str) -> tuple[bool, float]:
     return (considered.entry.node_id != chosen, 0.0 if considered.cost is None else considered.cost.total_s)
 
 
-def seen_by(looked_at: Mapping[Candidate, tuple[Cost, Estimate]], chosen: Candidate, others: Iterable[Candidate], model: str) -> list[Seen]:
+def seen_by(looked_at: Mapping[Candidate, tuple[Cost, Estimate]], chosen: Candidate, others: Iterable[Candidate], model: str) -> Seen:
     """The chosen worker, those that the policy priced, and if it priced none some `others` that have the model: at most eight."""
+    seen: Seen = []
     if 0 < len(looked_at) <= MOST_CONSIDERED and chosen in looked_at:
-        return [(each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), cost) for each, (cost, _) in looked_at.items()]
+        for each, (cost, _) in looked_at.items():
+            seen += (each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), *cost)
+        return seen
     costs = {each: cost for each, (cost, _) in looked_at.items()}
     found: dict[Candidate, Cost | None] = {chosen: costs.get(chosen)}
     for each in sorted(costs, key=lambda each: costs[each].total_s) or others:
         if len(found) >= MOST_CONSIDERED:
             break
         found[each] = costs.get(each)
-    return [(each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), cost) for each, cost in found.items()]
+    for each, cost_or_none in found.items():
+        seen += (each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), *(cost_or_none or _NO_COST))
+    return seen
+
+
+_NO_COST = (None,) * len(Cost._fields)
+_FIELDS = 3 + len(Cost._fields)
+
+
+def _considered(seen: Seen) -> Iterator[Considered]:
+    for at in range(0, len(seen), _FIELDS):
+        entry, reserved, reserved_here, *cost = seen[at : at + _FIELDS]
+        yield Considered(
+            cast("WorkerEntry", entry),
+            cast("int", reserved),
+            cast("int", reserved_here),
+            None if cost[0] is None else Cost._make(cast("list[float]", cost)),
+        )
