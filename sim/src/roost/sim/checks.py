@@ -10,8 +10,11 @@ from types import MappingProxyType
 from typing import Final
 
 from roost.sim.arrivals import Arrivals, ClosedLoop
+from roost.sim.clients import Delays
 from roost.sim.distributions import Distribution, as_distribution
-from roost.sim.workload import Ask
+from roost.sim.links import Reports
+from roost.sim.popularity import Popularity
+from roost.sim.workload import Ask, Tokens
 
 PLANES: Final = ("central", "gossip", "hybrid")
 
@@ -35,6 +38,12 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)} (got {value!r})")
 
 
+def made_by(name: str, value: object, kind: type) -> None:
+    """Raises ValueError."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {kind.__name__}(...) (got {value!r})")  # noqa: TRY004  # as all that is wrong here
+
+
 _AT_LEAST_ONE: Final = partial(whole, least=1)
 _NOT_NEGATIVE: Final = partial(between, low=0.0)
 _RULES: Final[Mapping[str, Callable[..., None]]] = MappingProxyType({
@@ -51,6 +60,10 @@ _RULES: Final[Mapping[str, Callable[..., None]]] = MappingProxyType({
     "timeout_s": partial(between, low=0.0, is_open=True),
     "duration_s": partial(between, low=0.0, is_open=True),
     "first_token_share": partial(between, low=0.0, high=1.0),
+    "reports": partial(made_by, kind=Reports),
+    "delays": partial(made_by, kind=Delays),
+    "tokens": partial(made_by, kind=Tokens),
+    "popularity": partial(made_by, kind=Popularity),
     "plane": partial(one_of, allowed=PLANES),
     "eviction": partial(one_of, allowed=("lru", "cost-aware")),
     "gossip_model": partial(one_of, allowed=("auto", "protocol", "drawn")),

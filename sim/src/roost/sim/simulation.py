@@ -101,6 +101,10 @@ class Simulation:
             plane=plane,
             eviction=eviction,
             gossip_model=gossip_model,
+            reports=reports,
+            delays=delays,
+            tokens=tokens,
+            popularity=popularity,
         )
         check_arrivals(arrivals, trace)
         faults = tuple(faults)
