@@ -9,34 +9,27 @@ from functools import partial
 from typing import Literal
 
 from roost.cluster.catalogue import ModelSpec
-from roost.cluster.view import ClusterView
-from roost.placement.placer import Placer
 from roost.placement.registry import DEFAULT_POLICY
 from roost.sim import central, gossip
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
-from roost.sim.central import CentralPlane, Knowing
 from roost.sim.checks import check, check_arrivals, in_order, seconds
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
 from roost.sim.distributions import Distribution
 from roost.sim.faults import Fault
 from roost.sim.fleet_of import build_of, catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
-from roost.sim.gossip import PROTOCOL_NODES, GossipPlane
-from roost.sim.hybrid import HybridPlane
 from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
 from roost.sim.machine import UNBOUNDED, Machine
 from roost.sim.mishaps import Mishaps, Sampler
-from roost.sim.planes import Plane
-from roost.sim.policies import policy_named
+from roost.sim.plane_of import GossipSetting, Placers, PlaneParts, knowing
 from roost.sim.popularity import Popularity, uniform
 from roost.sim.run import Run
 from roost.sim.seeds import rng_for
 from roost.sim.work import DrawnWork, TokenWork, Work
 from roost.sim.workload import Ask, Drawn, Tokens, drawn_asks, with_service
 
-ENTRIES = 16  # sidecars that clients ask where delays are drawn
 DRAIN_S = 600.0  # after the last arrival of a timed run: what has not ended by then never will
 LOOK_EVERY = 256  # events between two looks at whether it is over
 
@@ -111,9 +104,9 @@ class Simulation:
         if unknown := sorted({number for fault in faults for number in fault.workers if not 0 <= number < workers}):
             raise ValueError(f"faults name worker {unknown[0]} and there are {workers}, numbered from 0")
         self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
-        self._make_policy = policy_named(policy)
-        knowing = _knowing(plane, faults, reports, staleness_s, counts_own=counts_own_decisions)
-        warm_s = gossip.WARM_S if plane != "central" else 0.0 if knowing.reports is None else central.WARM_S
+        placers = Placers(policy, seed)
+        known = knowing(plane, faults, reports, staleness_s, counts_own=counts_own_decisions)
+        warm_s = gossip.WARM_S if plane != "central" else 0.0 if known.reports is None else central.WARM_S
         self.agenda = Agenda(begins_at=-warm_s)
         specs = equal_models(models, slots) if isinstance(models, int) else tuple(models)
         self.models = specs
@@ -142,10 +135,8 @@ class Simulation:
         self.machines = [Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)]
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
-        self.entries = entries
-        self._gossip_model = gossip_model
-        self._gossip_interval_s = gossip_interval_s
-        self.plane = self._plane(knowing)
+        setting = GossipSetting(entries, gossip_model, gossip_interval_s)
+        self.plane = PlaneParts(self.agenda, self.machines, known, placers, self.note).plane(plane, setting)
         self._clients = Clients(
             self.agenda,
             self.plane,
@@ -175,7 +166,7 @@ class Simulation:
         self._last_s = float("inf")
         self._is_asking = True
         self._has_run, self._is_of_trace = False, trace is not None
-        self._homes = min(workers, self.entries) if self.entries else workers
+        self._homes = min(workers, setting.entries_of(workers))
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -260,60 +251,8 @@ class Simulation:
         """Something happened that a reader of the run wants to know."""
         self.events.append((self.agenda.now, what))
 
-    # --- planes -----------------------------------------------------------------------------------
-
-    def _plane(self, knowing: Knowing) -> Plane:
-        if self.plane_name == "central":
-            return self._central(knowing)
-        if self.plane_name == "hybrid":
-            return HybridPlane(self._central(knowing), self._gossip(knowing, is_second=True))
-        return self._gossip(knowing, is_second=False)
-
-    def _gossip(self, knowing: Knowing, *, is_second: bool) -> GossipPlane:
-        count = len(self.machines)
-        is_protocol = count <= PROTOCOL_NODES if self._gossip_model == "auto" else self._gossip_model == "protocol"
-        if not self.entries:
-            self.entries = count if is_protocol else min(count, ENTRIES)
-        return GossipPlane(
-            self.agenda,
-            self.machines,
-            knowing.reports or Reports(),
-            partial(self._placer, is_view_shared=True),
-            seed=self.seed,
-            note=self.note,
-            entries=self.entries,
-            is_protocol=is_protocol,
-            is_second=is_second,
-            interval_s=self._gossip_interval_s,
-        )
-
-    def _central(self, knowing: Knowing) -> CentralPlane:
-        return CentralPlane(self.agenda, self.machines, knowing, self._placer, seed=self.seed, note=self.note)
-
-    def _placer(self, view: ClusterView, decider: str, bound_s: float, *, is_view_shared: bool = False) -> Placer:
-        return Placer(
-            view,
-            self.policy,
-            rng=rng_for(self.seed, f"placer {decider}"),
-            decider=decider,
-            reservation_bound_s=bound_s,
-            is_view_shared=is_view_shared,
-            make_policy=self._make_policy,
-        )
-
     def __repr__(self) -> str:
         return f"<Simulation {self.plane_name} {self.policy} seed {self.seed}, {len(self.machines)} workers, {self.agenda!r}>"
-
-
-def _knowing(plane: str, faults: Sequence[Fault], reports: Reports | None, staleness_s: float, *, counts_own: bool) -> Knowing:
-    """How deciders come to know: by reports wherever something can fall or news travels. Raises ValueError."""
-    if reports is not None and staleness_s:
-        raise ValueError("give either staleness_s (a board) or reports")
-    if reports is None and (plane != "central" or faults):
-        if staleness_s:
-            raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
-        reports = Reports()
-    return Knowing(reports, staleness_s, counts_own)
 
 
 @contextmanager

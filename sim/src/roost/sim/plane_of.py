@@ -1,0 +1,111 @@
+"""The plane that a simulation asks for, made of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from roost.cluster.view import ClusterView
+from roost.placement.placer import Placer
+from roost.placement.registry import MakePolicy
+from roost.sim.agenda import Agenda
+from roost.sim.central import CentralPlane, Knowing
+from roost.sim.faults import Fault
+from roost.sim.gossip import PROTOCOL_NODES, GossipPlane
+from roost.sim.hybrid import HybridPlane
+from roost.sim.links import Reports
+from roost.sim.machine import Machine
+from roost.sim.planes import Plane
+from roost.sim.policies import policy_named
+from roost.sim.seeds import rng_for
+
+ENTRIES = 16  # sidecars that clients ask where delays are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Placers:
+    """Makes deciders' placers; each has its own source of chance."""
+
+    policy: str
+    seed: int
+    _make_policy: MakePolicy = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_make_policy", policy_named(self.policy))
+
+    def __call__(self, view: ClusterView, decider: str, bound_s: float, *, is_view_shared: bool = False) -> Placer:
+        return Placer(
+            view,
+            self.policy,
+            rng=rng_for(self.seed, f"placer {decider}"),
+            decider=decider,
+            reservation_bound_s=bound_s,
+            is_view_shared=is_view_shared,
+            make_policy=self._make_policy,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GossipSetting:
+    """`entries`: how many sidecars clients ask, 0 for all of them, or ENTRIES where delays are drawn. `model`: "protocol", "drawn", or
+    "auto", which is the protocol up to PROTOCOL_NODES workers. `interval_s`: 0 for the protocol's own.
+    """
+
+    entries: int
+    model: str
+    interval_s: float
+
+    def is_protocol(self, workers: int) -> bool:
+        return workers <= PROTOCOL_NODES if self.model == "auto" else self.model == "protocol"
+
+    def entries_of(self, workers: int) -> int:
+        return self.entries or (workers if self.is_protocol(workers) else min(workers, ENTRIES))
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneParts:
+    """What any plane is made of; `note` is told what happens to it."""
+
+    agenda: Agenda
+    machines: Sequence[Machine]
+    knowing: Knowing
+    placers: Placers
+    note: Callable[[str], None]
+
+    def plane(self, name: str, gossip: GossipSetting) -> Plane:
+        """Central, gossip or hybrid."""
+        if name == "central":
+            return self._central()
+        if name == "hybrid":
+            return HybridPlane(self._central(), self._gossip(gossip, is_second=True))
+        return self._gossip(gossip, is_second=False)
+
+    def _central(self) -> CentralPlane:
+        return CentralPlane(self.agenda, self.machines, self.knowing, self.placers, seed=self.placers.seed, note=self.note)
+
+    def _gossip(self, setting: GossipSetting, *, is_second: bool) -> GossipPlane:
+        workers = len(self.machines)
+        return GossipPlane(
+            self.agenda,
+            self.machines,
+            self.knowing.reports or Reports(),
+            partial(self.placers, is_view_shared=True),
+            seed=self.placers.seed,
+            note=self.note,
+            entries=setting.entries_of(workers),
+            is_protocol=setting.is_protocol(workers),
+            is_second=is_second,
+            interval_s=setting.interval_s,
+        )
+
+
+def knowing(plane: str, faults: Sequence[Fault], reports: Reports | None, staleness_s: float, *, counts_own: bool) -> Knowing:
+    """How deciders come to know: by reports wherever something can fall or news travels. Raises ValueError."""
+    if reports is not None and staleness_s:
+        raise ValueError("give either staleness_s (a board) or reports")
+    if reports is None and (plane != "central" or faults):
+        if staleness_s:
+            raise ValueError("a board (staleness_s) belongs to the central plane without faults; give reports=Reports(...) instead")
+        reports = Reports()
+    return Knowing(reports, staleness_s, counts_own)
