@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def uniform(models: int) -> Popularity:
 
 def shares(weights: Sequence[float]) -> Popularity:
     """In proportion to `weights`."""
-    total = sum(weights)
+    total = math.fsum(weights)
     if not weights or min(weights) < 0 or total <= 0:
         raise ValueError("weights must be 0 or more, and one of them above 0")
     return Popularity(tuple(weight / total for weight in weights))

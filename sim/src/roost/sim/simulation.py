@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -197,7 +198,7 @@ class Simulation:
             "events": float(self.agenda.handled),
             "loads": float(sum(machine.all_loads for machine in self.machines)),
             "evictions": float(sum(machine.all_evictions for machine in self.machines)),
-            "busy_slot_s": sum(machine.busy_s for machine in self.machines),
+            "busy_slot_s": math.fsum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
         }
         return Run(self.plane_name, self.policy, self.seed, ran_s, self.ledger, tuple(self._sampler.samples), tuple(self.events), totals)

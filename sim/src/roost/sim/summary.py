@@ -32,8 +32,8 @@ def mean(values: Sequence[float]) -> float:
 
 def jains_index(values: Sequence[float]) -> float:
     """(Σx)² / (n Σx²): 1.0 if all are equal, 1/n if one has everything (Jain, Chiu, Hawe, 1984). 1.0 of nothing and of zeros."""
-    squares = sum(value * value for value in values)
-    return sum(values) ** 2 / (len(values) * squares) if squares else 1.0
+    squares = math.fsum(value * value for value in values)  # not `sum`, which rounds otherwise since Python 3.12
+    return math.fsum(values) ** 2 / (len(values) * squares) if squares else 1.0
 
 
 def hit_rate(requests: Iterable[RequestRecord]) -> float:

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -202,7 +203,7 @@ def skew_of(rows: Iterable[TraceRow]) -> Skew:
     if not total:
         raise ValueError("a trace without requests has no skew")
     mean = total / models
-    variance = sum((count - mean) ** 2 for count in counts.values()) / models
+    variance = math.fsum((count - mean) ** 2 for count in counts.values()) / models
     return Skew(models, max(counts.values()) / total, variance**0.5 / mean)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from roost.placement.candidate import Candidate
 
 
@@ -46,4 +48,4 @@ def mean_service_s(candidate: Candidate) -> float:
             total_s += weight * service_s
     if requests:
         return total_s / requests
-    return sum(measured.values()) / len(measured) if measured else 0.0
+    return math.fsum(measured.values()) / len(measured) if measured else 0.0
