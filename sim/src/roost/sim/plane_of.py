@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from roost.cluster.view import ClusterView
 from roost.placement.placer import Placer
-from roost.placement.registry import MakePolicy
 from roost.sim.agenda import Agenda
 from roost.sim.central import CentralPlane, Knowing
 from roost.sim.faults import Fault
@@ -23,16 +22,13 @@ from roost.sim.seeds import rng_for
 ENTRIES = 16  # sidecars that clients ask where delays are drawn
 
 
-@dataclass(frozen=True, slots=True)
 class Placers:
-    """Makes deciders' placers; each has its own source of chance."""
+    """Makes deciders' placers; each has its own source of chance. Raises InvalidField if there is no such policy."""
 
-    policy: str
-    seed: int
-    _make_policy: MakePolicy = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_make_policy", policy_named(self.policy))
+    def __init__(self, policy: str, seed: int) -> None:
+        self.policy = policy
+        self.seed = seed
+        self._make_policy = policy_named(policy)
 
     def __call__(self, view: ClusterView, decider: str, bound_s: float, *, is_view_shared: bool = False) -> Placer:
         return Placer(
