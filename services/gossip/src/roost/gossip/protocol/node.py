@@ -53,12 +53,15 @@ from roost.gossip.protocol.swim import GOSSIP, LEAVE, PRUNE, RESEED, Swim
 from roost.gossip.protocol.timers import TimerKey, Timers
 from roost.gossip.protocol.wire import Codec, D, Rejected
 
+REBIRTH_SPREAD = 1_000  # epochs are milliseconds at boot: the clock has caught up in a second
+
 
 class Node(Generic[D]):
     """A member of the cluster. `D` is what its codec makes of packets: bytes, or the packets themselves."""
 
     def __init__(self, config: Config, rng: Rng, *, codec: Codec[D], now: float) -> None:
         self.config = config
+        self._rng = rng
         self._codec = codec
         self.identity = Identity(config.name, config.address, config.epoch)
         self.counters = Counters()
@@ -290,10 +293,14 @@ class Node(Generic[D]):
     def _doubt(self, name: str, now: float) -> None:
         self.swim.probing.doubt(name, now)
 
-    def _be_reborn(self, epoch: int, now: float) -> None:
-        """Take a later epoch: the cluster remembers one of ours that is not over for it, or our owner id is another's too."""
+    def _be_reborn(self, after: int, now: float) -> None:
+        """Take an epoch later than `after`: the cluster remembers one of ours that is not over for it, or our owner id is another's too.
+
+        How much later is left to chance: an earlier life of ours may have heard and outbid the same one, and what it wrote as the next
+        epoch would pass for what we write.
+        """
         old_owner = self.identity.owner
-        self.identity.be_reborn(epoch)
+        self.identity.be_reborn(after + 1 + int(self._rng.random() * REBIRTH_SPREAD))
         self.state.be_reborn(old_owner, now)
         self.rumours.add(self.identity.alive())
         self._emit(EpochRaised(self.identity.epoch))

@@ -132,7 +132,7 @@ class Swim:
         if member.is_gone and not self._members.reachable_count and self._timers.deadline(RESEED) is not None:
             self._timers.set(RESEED, now)  # nobody is left to tell us who comes back
         if member.owner == self._me.owner and (self._me.epoch, self._me.name) > (member.epoch, member.name):
-            self._be_reborn(self._me.epoch + 1, now)  # our state records would be taken for its
+            self._be_reborn(self._me.epoch, now)  # our state records would be taken for its
 
     def _begin_suspicion(self, claim: Suspect, now: float) -> None:
         swim = self._swim
@@ -169,9 +169,9 @@ class Swim:
         if isinstance(claim, Alive) and claim.address != me.address:
             self.report_conflict(me.name, claim.address, me.address)
         elif isinstance(claim, Alive) and claim.epoch > me.epoch:
-            self._be_reborn(claim.epoch + 1, now)  # a later life of ours: our clock went back
+            self._be_reborn(claim.epoch, now)  # a later life of ours: our clock went back
         elif claim.epoch == me.epoch and isinstance(claim, Left):
-            self._be_reborn(claim.epoch + 1, now)  # a leave is final for its epoch
+            self._be_reborn(claim.epoch, now)  # a leave is final for its epoch
         elif claim.epoch == me.epoch and claim.incarnation >= me.incarnation + (1 if isinstance(claim, Alive) else 0):
             me.outbid(claim.incarnation)
             if not isinstance(claim, Alive):
