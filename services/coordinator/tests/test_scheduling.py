@@ -187,12 +187,12 @@ async def test_a_call_that_may_wait_is_answered_when_a_drained_worker_resumes() 
 
 
 async def test_how_long_a_request_waited_is_measured_by_its_priority() -> None:
-    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True) as worker, asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(cluster.schedule(allow_queueing=True, priority=4))
+    async with running_cluster() as cluster, cluster.worker("worker-1", draining=True) as worker:
         call = cluster.scheduler.ScheduleStream(timeout=DEADLINE_S)
+        await call.write(asked("waits", allow_queueing=True, priority=4))
         await in_flight(cluster, call)
         await worker.report()
-        await waiting
+        assert (await answer(call)).request_id == "waits"
         await cluster.schedule(priority=7)  # decided at once
         with await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{cluster.running.metrics_port}/metrics") as page:
             counted = [line for line in page.read().decode().splitlines() if line.startswith("roost_decider_wait_seconds_count")]
