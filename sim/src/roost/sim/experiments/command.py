@@ -6,9 +6,11 @@ import asyncio
 import enum
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -94,11 +96,13 @@ def experiment(  # noqa: PLR0913 - a command's options are its parameters
     command = _command(which, is_live=live, seeds=len(chosen), quick=quick, policy=policy)
     outcomes: list[Outcome] = []
     try:
-        for outcome in _outcomes(which, setup, chosen, is_live=live, is_quick=quick, jobs=jobs, progress=progress):
-            carried_by = PROCESSES if live or outcome.number == reality.NUMBER else SIMULATOR
-            report = write(outcome, setup, chosen, command, carried_by, out / "live" if live and outcome.number != reality.NUMBER else out)
-            outcomes.append(outcome)
-            progress(f"wrote {report}")
+        with _orderly_sigterm():
+            for outcome in _outcomes(which, setup, chosen, is_live=live, is_quick=quick, jobs=jobs, progress=progress):
+                is_real = live or outcome.number == reality.NUMBER
+                folder = out / "live" if live and outcome.number != reality.NUMBER else out
+                report = write(outcome, setup, chosen, command, PROCESSES if is_real else SIMULATOR, folder)
+                outcomes.append(outcome)
+                progress(f"wrote {report}")
     except RoostError as error:
         sys.stderr.write(f"roost: {error}\n")
         raise typer.Exit(1) from None
@@ -111,6 +115,16 @@ def experiment(  # noqa: PLR0913 - a command's options are its parameters
         return
     for outcome in outcomes:
         _say(outcome)
+
+
+@contextmanager
+def _orderly_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that its processes end with it and no folder of theirs stays."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _outcomes(  # noqa: PLR0913 - what was asked for
