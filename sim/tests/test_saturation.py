@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.sim import Reports, Run, Simulation
+from roost.sim import Reports, Run, Simulation, exponential, flash_crowd, poisson, zipf
 from roost.sim.records import RequestRecord
 from roost.sim.workload import Ask
 
@@ -49,7 +49,7 @@ def test_the_highest_priority_waits_for_what_runs_and_for_its_own_kind(
     records = served(arrivals, 9, policy, reports)
     for number, record in enumerate(records):
         before = sum(other.arrival_s + other.wait_s > record.arrival_s for other in records[:number])
-        report_s = 0.0 if reports is None else 0.05  # how much later the decider knows of a slot
+        report_s = 0.0 if reports is None else 0.05 * (1 + before)  # the decider knows of a slot that much later, once for each of its kind
         assert record.wait_s <= SERVICE_S * (1 + before // SLOTS) + report_s
 
 
@@ -102,3 +102,31 @@ def burst(asks: list[Ask], *, workers: int, slots: int, models: int) -> tuple[Co
     records = run.record().requests
     assert {record.attempts for record in records} == {1}
     return Counter(record.result for record in records), run
+
+
+def _first_tokens(simulation: Simulation) -> list[tuple[float, float]]:
+    """When requests came, and how long their first token took."""
+    records = simulation.run(duration_s=120.0).record().requests
+    assert all(record.is_served for record in records)
+    return [(record.arrival_s, record.ttft_s) for record in records]
+
+
+def test_where_models_outnumber_spaces_the_line_goes_with_its_load_and_nothing_collapses() -> None:
+    load_s = 1.69
+    simulation = Simulation(
+        workers=6, slots=1, models=8, cache_models=1, popularity=zipf(8, 0.6), reports=Reports(), may_queue=True, warm=False,
+        arrivals=poisson(19.6), service=exponential(0.11), load=load_s, seed=1,
+    )  # fmt: skip
+    waits = sorted(wait_s for _, wait_s in _first_tokens(simulation))
+    assert waits[int(0.95 * len(waits))] <= 4 * load_s
+
+
+def test_after_a_burst_of_twice_the_rate_a_cluster_with_too_many_models_is_back() -> None:
+    simulation = Simulation(
+        workers=5, slots=1, models=40, cache_models=4, popularity=zipf(40, 0.6), reports=Reports(), may_queue=True, warm=False,
+        arrivals=flash_crowd(40.0, 40.0, at_s=60.0, for_s=10.0, model=None), service=exponential(0.05), load=3.0, seed=1,
+    )  # fmt: skip
+    told = _first_tokens(simulation)
+    before = [wait_s for arrival_s, wait_s in told if 30 <= arrival_s < 60]
+    after = [wait_s for arrival_s, wait_s in told if 90 <= arrival_s < 120]
+    assert sum(after) / len(after) <= 1.25 * sum(before) / len(before)

@@ -153,15 +153,11 @@ def test_those_for_an_absent_model_are_one_load_and_joins() -> None:
         desk.ask(f"r{number}")
     assert set(desk.workers()) == {desk.decided[0][1].worker_id}  # type: ignore[union-attr]
     [loading] = desk.workers()
-    assert len(desk.dispatcher) in {11, 12}, "two slots and what starts within 0.1 s of the load"
+    assert len(desk.dispatcher) == 0, "the line of a load under way is bound to it, however few slots there are"
     desk.report(worker(loading, "llama-7b", timings=MEASURED, slots=2, sequence=2, outcomes=desk.outcomes(loading, CacheResult.JOIN)), 2.0)
-    assert set(desk.workers()) == {loading}
     statistics = desk.case.placer.statistics
-    assert statistics.hits == 0, "who waited here for a load hit nothing"
-    assert statistics.joins == len(desk.decided)
-    served = [decision for _, decision in desk.decided if isinstance(decision, Decision) and decision.action is Action.SERVE]
-    assert served
-    assert all(decision.waited_for_load for decision in served)
+    assert statistics.hits == 0, "who waits for a load hits nothing"
+    assert statistics.joins == len(desk.decided) == 15
 
 
 def test_many_absent_models_load_where_there_is_room_and_nothing_is_refused() -> None:

@@ -98,6 +98,8 @@ class ExpectedWait:
             return Patience(max(LOOKAHEAD_S, cost.queue_s), cost)
         if cost.load_s and self._is_ready_for(request):  # whoever is free first, the copy or another, can have it then
             return Patience(max(LOOKAHEAD_S, min(cost.queue_s, cost.load_s)), cost)
+        if cost.load_s:  # the batch belongs to its load: who stays behind does not keep the model there, and it is put out before they come
+            return None
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
 
     def _tell(self, candidate: Candidate, model: str, cost: Cost) -> Patience:
