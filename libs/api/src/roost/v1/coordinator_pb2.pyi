@@ -7,7 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from roost.v1 import state_pb2 as _state_pb2
+from roost.v1 import messages_pb2 as _messages_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -28,7 +28,7 @@ class ConnectRequest(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def report(self) -> _state_pb2.WorkerLoadReport:
+    def report(self) -> _messages_pb2.WorkerLoadReport:
         """The worker's state now."""
 
     @_builtins.property
@@ -38,7 +38,7 @@ class ConnectRequest(_message.Message):
     def __init__(
         self,
         *,
-        report: _state_pb2.WorkerLoadReport | None = ...,
+        report: _messages_pb2.WorkerLoadReport | None = ...,
         result: Global___CommandResult | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "report", b"report", "result", b"result"]  # noqa: Y015
@@ -267,13 +267,13 @@ class ReportLoadRequest(_message.Message):
 
     REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def report(self) -> _state_pb2.WorkerLoadReport:
+    def report(self) -> _messages_pb2.WorkerLoadReport:
         """The report; node_id is required."""
 
     def __init__(
         self,
         *,
-        report: _state_pb2.WorkerLoadReport | None = ...,
+        report: _messages_pb2.WorkerLoadReport | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -13,7 +13,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from roost.v1 import state_pb2 as _state_pb2
+from roost.v1 import messages_pb2 as _messages_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -93,13 +93,13 @@ class PublishRequest(_message.Message):
 
     REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def report(self) -> _state_pb2.WorkerLoadReport:
+    def report(self) -> _messages_pb2.WorkerLoadReport:
         """The worker's state now. Its node_id is the sidecar's."""
 
     def __init__(
         self,
         *,
-        report: _state_pb2.WorkerLoadReport | None = ...,
+        report: _messages_pb2.WorkerLoadReport | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -604,7 +604,7 @@ class WorkerRecord(_message.Message):
     """Memory for models. 0: not known."""
     slots: _builtins.int
     """Requests it runs at once, 1 or more."""
-    gpu_source: _state_pb2.GpuSource.ValueType
+    gpu_source: _messages_pb2.GpuSource.ValueType
     """Where its utilisation comes from."""
     catalogue_models: _builtins.int
     """Entries of its catalogue, each under a key of its own. 0 with has_catalogue: it can load nothing new."""
@@ -618,7 +618,7 @@ class WorkerRecord(_message.Message):
         address: _builtins.str = ...,
         memory_capacity_bytes: _builtins.int = ...,
         slots: _builtins.int = ...,
-        gpu_source: _state_pb2.GpuSource.ValueType = ...,
+        gpu_source: _messages_pb2.GpuSource.ValueType = ...,
         catalogue_models: _builtins.int = ...,
         has_catalogue: _builtins.bool = ...,
     ) -> None: ...
@@ -640,7 +640,7 @@ class ResidencyRecord(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     READY_IN_S_FIELD_NUMBER: _builtins.int
-    phase: _state_pb2.ModelPhase.ValueType
+    phase: _messages_pb2.ModelPhase.ValueType
     """Loading or ready."""
     size_bytes: _builtins.int
     """Bytes counted against the worker's memory. 0: not known."""
@@ -651,7 +651,7 @@ class ResidencyRecord(_message.Message):
     def __init__(
         self,
         *,
-        phase: _state_pb2.ModelPhase.ValueType = ...,
+        phase: _messages_pb2.ModelPhase.ValueType = ...,
         size_bytes: _builtins.int = ...,
         pinned: _builtins.bool = ...,
         ready_in_s: _builtins.float = ...,
@@ -672,13 +672,13 @@ class CountersRecord(_message.Message):
 
     COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def counters(self) -> _state_pb2.CacheCounters:
+    def counters(self) -> _messages_pb2.CacheCounters:
         """Its counts of cache lookups, loads and evictions."""
 
     def __init__(
         self,
         *,
-        counters: _state_pb2.CacheCounters | None = ...,
+        counters: _messages_pb2.CacheCounters | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

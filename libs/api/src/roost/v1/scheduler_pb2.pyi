@@ -8,7 +8,39 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from roost.v1 import state_pb2 as _state_pb2
+from roost.v1 import messages_pb2 as _messages_pb2
+from roost.v1.messages_pb2 import ACTION_COLD_START as ACTION_COLD_START
+from roost.v1.messages_pb2 import ACTION_MIGRATE as ACTION_MIGRATE
+from roost.v1.messages_pb2 import ACTION_SERVE as ACTION_SERVE
+from roost.v1.messages_pb2 import ACTION_UNSPECIFIED as ACTION_UNSPECIFIED
+from roost.v1.messages_pb2 import Action as Action
+from roost.v1.messages_pb2 import CACHE_RESULT_COLD_START as CACHE_RESULT_COLD_START
+from roost.v1.messages_pb2 import CACHE_RESULT_HIT as CACHE_RESULT_HIT
+from roost.v1.messages_pb2 import CACHE_RESULT_JOIN as CACHE_RESULT_JOIN
+from roost.v1.messages_pb2 import CACHE_RESULT_REFUSED as CACHE_RESULT_REFUSED
+from roost.v1.messages_pb2 import CACHE_RESULT_UNSPECIFIED as CACHE_RESULT_UNSPECIFIED
+from roost.v1.messages_pb2 import CacheCounters as CacheCounters
+from roost.v1.messages_pb2 import CacheResult as CacheResult
+from roost.v1.messages_pb2 import Catalogue as Catalogue
+from roost.v1.messages_pb2 import CatalogueModel as CatalogueModel
+from roost.v1.messages_pb2 import DecisionOutcome as DecisionOutcome
+from roost.v1.messages_pb2 import GPU_SOURCE_BUSY_SLOTS as GPU_SOURCE_BUSY_SLOTS
+from roost.v1.messages_pb2 import GPU_SOURCE_NVML as GPU_SOURCE_NVML
+from roost.v1.messages_pb2 import GPU_SOURCE_UNSPECIFIED as GPU_SOURCE_UNSPECIFIED
+from roost.v1.messages_pb2 import GpuSource as GpuSource
+from roost.v1.messages_pb2 import MODEL_PHASE_LOADING as MODEL_PHASE_LOADING
+from roost.v1.messages_pb2 import MODEL_PHASE_READY as MODEL_PHASE_READY
+from roost.v1.messages_pb2 import MODEL_PHASE_UNSPECIFIED as MODEL_PHASE_UNSPECIFIED
+from roost.v1.messages_pb2 import ModelPhase as ModelPhase
+from roost.v1.messages_pb2 import ModelStatus as ModelStatus
+from roost.v1.messages_pb2 import ModelTiming as ModelTiming
+from roost.v1.messages_pb2 import PLANE_CENTRAL as PLANE_CENTRAL
+from roost.v1.messages_pb2 import PLANE_GOSSIP as PLANE_GOSSIP
+from roost.v1.messages_pb2 import PLANE_UNSPECIFIED as PLANE_UNSPECIFIED
+from roost.v1.messages_pb2 import Plane as Plane
+from roost.v1.messages_pb2 import ScheduleRequest as ScheduleRequest
+from roost.v1.messages_pb2 import ScheduleResponse as ScheduleResponse
+from roost.v1.messages_pb2 import WorkerLoadReport as WorkerLoadReport
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,58 +51,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _Action:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ACTION_UNSPECIFIED: _Action.ValueType  # 0
-    """Never sent in an answer."""
-    ACTION_SERVE: _Action.ValueType  # 1
-    """The model is ready there: a cache hit."""
-    ACTION_COLD_START: _Action.ValueType  # 2
-    """The model is not ready there and will be loaded (or its load is already under way)."""
-    ACTION_MIGRATE: _Action.ValueType  # 3
-    """Something is moved out of the way first."""
-
-class Action(_Action, metaclass=_ActionEnumTypeWrapper):
-    """What the chosen worker will do for the request."""
-
-ACTION_UNSPECIFIED: Action.ValueType  # 0
-"""Never sent in an answer."""
-ACTION_SERVE: Action.ValueType  # 1
-"""The model is ready there: a cache hit."""
-ACTION_COLD_START: Action.ValueType  # 2
-"""The model is not ready there and will be loaded (or its load is already under way)."""
-ACTION_MIGRATE: Action.ValueType  # 3
-"""Something is moved out of the way first."""
-Global___Action: _TypeAlias = Action  # noqa: Y015
-
-class _Plane:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PlaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Plane.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PLANE_UNSPECIFIED: _Plane.ValueType  # 0
-    """Never sent in an answer."""
-    PLANE_CENTRAL: _Plane.ValueType  # 1
-    """The coordinator."""
-    PLANE_GOSSIP: _Plane.ValueType  # 2
-    """A gossip sidecar."""
-
-class Plane(_Plane, metaclass=_PlaneEnumTypeWrapper):
-    """Who decides: one coordinator with a global view, or a sidecar with a local one."""
-
-PLANE_UNSPECIFIED: Plane.ValueType  # 0
-"""Never sent in an answer."""
-PLANE_CENTRAL: Plane.ValueType  # 1
-"""The coordinator."""
-PLANE_GOSSIP: Plane.ValueType  # 2
-"""A gossip sidecar."""
-Global___Plane: _TypeAlias = Plane  # noqa: Y015
 
 class _Liveness:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -99,122 +79,6 @@ LIVENESS_SUSPECT: Liveness.ValueType  # 2
 LIVENESS_DEAD: Liveness.ValueType  # 3
 """Silent for longer than the bound (10 s by default)."""
 Global___Liveness: _TypeAlias = Liveness  # noqa: Y015
-
-@_typing.final
-class ScheduleRequest(_message.Message):
-    """One request that needs a worker."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    MODEL_REQUIRED_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
-    MAX_TOKENS_FIELD_NUMBER: _builtins.int
-    DEADLINE_S_FIELD_NUMBER: _builtins.int
-    EXCLUDED_WORKERS_FIELD_NUMBER: _builtins.int
-    ALLOW_QUEUEING_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    """The caller's name for the request, up to 128 characters. Empty: the decider makes one (not allowed on a stream)."""
-    model_required: _builtins.str
-    """Catalogue name of the model, 1-128 characters. Required."""
-    priority: _builtins.int
-    """0-9; higher is served first. 0: the default, lowest."""
-    prompt_tokens: _builtins.int
-    """Tokens in the prompt, as far as the caller knows. 0: not known."""
-    max_tokens: _builtins.int
-    """Tokens that will be generated at most. 0: not known."""
-    deadline_s: _builtins.float
-    """Seconds the caller can wait for the first token. 0: no bound."""
-    allow_queueing: _builtins.bool
-    """True if the request may wait in the decider until a worker has room. False: refused instead."""
-    @_builtins.property
-    def excluded_workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Workers that must not be chosen (they refused or were lost), at most 256."""
-
-    def __init__(
-        self,
-        *,
-        request_id: _builtins.str = ...,
-        model_required: _builtins.str = ...,
-        priority: _builtins.int = ...,
-        prompt_tokens: _builtins.int = ...,
-        max_tokens: _builtins.int = ...,
-        deadline_s: _builtins.float = ...,
-        excluded_workers: _abc.Iterable[_builtins.str] | None = ...,
-        allow_queueing: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_queueing", b"allow_queueing", "deadline_s", b"deadline_s", "excluded_workers", b"excluded_workers", "max_tokens", b"max_tokens", "model_required", b"model_required", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ScheduleRequest: _TypeAlias = ScheduleRequest  # noqa: Y015
-
-@_typing.final
-class ScheduleResponse(_message.Message):
-    """Where the request should run, and why."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    ACTION_FIELD_NUMBER: _builtins.int
-    ESTIMATED_WAIT_TIME_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    WORKER_ADDRESS_FIELD_NUMBER: _builtins.int
-    VIEW_AGE_S_FIELD_NUMBER: _builtins.int
-    DECISION_ID_FIELD_NUMBER: _builtins.int
-    PLANE_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    POLICY_FIELD_NUMBER: _builtins.int
-    WAITED_FOR_LOAD_FIELD_NUMBER: _builtins.int
-    worker_id: _builtins.str
-    """node_id of the chosen worker."""
-    action: Global___Action.ValueType
-    """What that worker will do."""
-    estimated_wait_time: _builtins.float
-    """Expected seconds until the request starts to run. 0: at once."""
-    reason: _builtins.str
-    """One sentence for an operator, such as "worker-2 has llama-7b ready, 1 ahead in queue"."""
-    worker_address: _builtins.str
-    """host:port of the chosen worker's roost.v1.Worker service. Empty: the worker did not give one."""
-    view_age_s: _builtins.float
-    """Age of what was known of the chosen worker, in seconds. 0: just now."""
-    decision_id: _builtins.str
-    """Names this decision; pass it to Worker.Generate so that the view learns of the arrival at once."""
-    plane: Global___Plane.ValueType
-    """Who decided."""
-    request_id: _builtins.str
-    """The request this answers."""
-    policy: _builtins.str
-    """Name of the policy that chose."""
-    waited_for_load: _builtins.bool
-    """True if the request waited in the scheduler until the model was loaded somewhere: it is a join, though its worker has the model ready
-    now. Pass it to Worker.Generate, so that everybody counts it as one.
-    """
-    def __init__(
-        self,
-        *,
-        worker_id: _builtins.str = ...,
-        action: Global___Action.ValueType = ...,
-        estimated_wait_time: _builtins.float = ...,
-        reason: _builtins.str = ...,
-        worker_address: _builtins.str = ...,
-        view_age_s: _builtins.float = ...,
-        decision_id: _builtins.str = ...,
-        plane: Global___Plane.ValueType = ...,
-        request_id: _builtins.str = ...,
-        policy: _builtins.str = ...,
-        waited_for_load: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decision_id", b"decision_id", "estimated_wait_time", b"estimated_wait_time", "plane", b"plane", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "view_age_s", b"view_age_s", "waited_for_load", b"waited_for_load", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ScheduleResponse: _TypeAlias = ScheduleResponse  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):
@@ -258,13 +122,13 @@ class ScheduleStreamRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def request(self) -> Global___ScheduleRequest:
+    def request(self) -> _messages_pb2.ScheduleRequest:
         """The request; its request_id is required and must be unique among those in flight on this stream."""
 
     def __init__(
         self,
         *,
-        request: Global___ScheduleRequest | None = ...,
+        request: _messages_pb2.ScheduleRequest | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -286,7 +150,7 @@ class ScheduleStreamResponse(_message.Message):
     request_id: _builtins.str
     """The request this answers."""
     @_builtins.property
-    def response(self) -> Global___ScheduleResponse:
+    def response(self) -> _messages_pb2.ScheduleResponse:
         """A worker was found."""
 
     @_builtins.property
@@ -297,7 +161,7 @@ class ScheduleStreamResponse(_message.Message):
         self,
         *,
         request_id: _builtins.str = ...,
-        response: Global___ScheduleResponse | None = ...,
+        response: _messages_pb2.ScheduleResponse | None = ...,
         refusal: Global___Refusal | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "response", b"response", "result", b"result"]  # noqa: Y015
@@ -327,13 +191,13 @@ class WorkerView(_message.Message):
     reservations: _builtins.int
     """Decisions sent there that no report has shown yet. 0: none."""
     @_builtins.property
-    def report(self) -> _state_pb2.WorkerLoadReport:
+    def report(self) -> _messages_pb2.WorkerLoadReport:
         """The last report that was accepted."""
 
     def __init__(
         self,
         *,
-        report: _state_pb2.WorkerLoadReport | None = ...,
+        report: _messages_pb2.WorkerLoadReport | None = ...,
         liveness: Global___Liveness.ValueType = ...,
         age_s: _builtins.float = ...,
         reservations: _builtins.int = ...,
@@ -356,7 +220,7 @@ class ModelView(_message.Message):
     READY_ON_FIELD_NUMBER: _builtins.int
     LOADING_ON_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> _state_pb2.CatalogueModel:
+    def model(self) -> _messages_pb2.CatalogueModel:
         """What the catalogues say of it."""
 
     @_builtins.property
@@ -370,7 +234,7 @@ class ModelView(_message.Message):
     def __init__(
         self,
         *,
-        model: _state_pb2.CatalogueModel | None = ...,
+        model: _messages_pb2.CatalogueModel | None = ...,
         ready_on: _abc.Iterable[_builtins.str] | None = ...,
         loading_on: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
@@ -436,7 +300,7 @@ class GetClusterStateResponse(_message.Message):
     """Requests that waited for a load already under way."""
     policy: _builtins.str
     """Name of the policy in use."""
-    plane: Global___Plane.ValueType
+    plane: _messages_pb2.Plane.ValueType
     """Who answers."""
     version: _builtins.int
     """Counts changes of the view since the decider started, so that two answers can be compared."""
@@ -462,7 +326,7 @@ class GetClusterStateResponse(_message.Message):
         cold_starts: _builtins.int = ...,
         joins: _builtins.int = ...,
         policy: _builtins.str = ...,
-        plane: Global___Plane.ValueType = ...,
+        plane: _messages_pb2.Plane.ValueType = ...,
         version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -603,7 +467,7 @@ class ConsideredWorker(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """The worker's name."""
-    phase: _state_pb2.ModelPhase.ValueType
+    phase: _messages_pb2.ModelPhase.ValueType
     """Whether the model was ready, loading, or (unspecified) absent there."""
     queue_depth: _builtins.int
     """Requests accepted there and not yet running. 0: none."""
@@ -631,7 +495,7 @@ class ConsideredWorker(_message.Message):
         self,
         *,
         worker_id: _builtins.str = ...,
-        phase: _state_pb2.ModelPhase.ValueType = ...,
+        phase: _messages_pb2.ModelPhase.ValueType = ...,
         queue_depth: _builtins.int = ...,
         busy_slots: _builtins.int = ...,
         slots: _builtins.int = ...,
@@ -666,16 +530,16 @@ class DecisionRecord(_message.Message):
     SETTLED_AFTER_S_FIELD_NUMBER: _builtins.int
     decided_at: _builtins.float
     """When, in seconds since the Unix epoch by the decider's clock."""
-    outcome: _state_pb2.CacheResult.ValueType
+    outcome: _messages_pb2.CacheResult.ValueType
     """What the request found on the worker. Unspecified: the worker has not told (yet)."""
     settled_after_s: _builtins.float
     """Seconds from the decision to the report that told it. 0: not told."""
     @_builtins.property
-    def request(self) -> Global___ScheduleRequest:
+    def request(self) -> _messages_pb2.ScheduleRequest:
         """The request as it was asked."""
 
     @_builtins.property
-    def response(self) -> Global___ScheduleResponse:
+    def response(self) -> _messages_pb2.ScheduleResponse:
         """The decision. Absent: it was refused."""
 
     @_builtins.property
@@ -690,11 +554,11 @@ class DecisionRecord(_message.Message):
         self,
         *,
         decided_at: _builtins.float = ...,
-        request: Global___ScheduleRequest | None = ...,
-        response: Global___ScheduleResponse | None = ...,
+        request: _messages_pb2.ScheduleRequest | None = ...,
+        response: _messages_pb2.ScheduleResponse | None = ...,
         refusal: Global___Refusal | None = ...,
         considered: _abc.Iterable[Global___ConsideredWorker] | None = ...,
-        outcome: _state_pb2.CacheResult.ValueType = ...,
+        outcome: _messages_pb2.CacheResult.ValueType = ...,
         settled_after_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "request", b"request", "response", b"response"]  # noqa: Y015

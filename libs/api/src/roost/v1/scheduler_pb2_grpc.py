@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from roost.v1 import messages_pb2 as roost_dot_v1_dot_messages__pb2
 from roost.v1 import scheduler_pb2 as roost_dot_v1_dot_scheduler__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -37,8 +38,8 @@ class SchedulerStub:
         """
         self.Schedule = channel.unary_unary(
                 '/roost.v1.Scheduler/Schedule',
-                request_serializer=roost_dot_v1_dot_scheduler__pb2.ScheduleRequest.SerializeToString,
-                response_deserializer=roost_dot_v1_dot_scheduler__pb2.ScheduleResponse.FromString,
+                request_serializer=roost_dot_v1_dot_messages__pb2.ScheduleRequest.SerializeToString,
+                response_deserializer=roost_dot_v1_dot_messages__pb2.ScheduleResponse.FromString,
                 _registered_method=True)
         self.ScheduleStream = channel.stream_stream(
                 '/roost.v1.Scheduler/ScheduleStream',
@@ -106,8 +107,8 @@ def add_SchedulerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Schedule': grpc.unary_unary_rpc_method_handler(
                     servicer.Schedule,
-                    request_deserializer=roost_dot_v1_dot_scheduler__pb2.ScheduleRequest.FromString,
-                    response_serializer=roost_dot_v1_dot_scheduler__pb2.ScheduleResponse.SerializeToString,
+                    request_deserializer=roost_dot_v1_dot_messages__pb2.ScheduleRequest.FromString,
+                    response_serializer=roost_dot_v1_dot_messages__pb2.ScheduleResponse.SerializeToString,
             ),
             'ScheduleStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ScheduleStream,
@@ -156,8 +157,8 @@ class Scheduler:
             request,
             target,
             '/roost.v1.Scheduler/Schedule',
-            roost_dot_v1_dot_scheduler__pb2.ScheduleRequest.SerializeToString,
-            roost_dot_v1_dot_scheduler__pb2.ScheduleResponse.FromString,
+            roost_dot_v1_dot_messages__pb2.ScheduleRequest.SerializeToString,
+            roost_dot_v1_dot_messages__pb2.ScheduleResponse.FromString,
             options,
             channel_credentials,
             insecure,

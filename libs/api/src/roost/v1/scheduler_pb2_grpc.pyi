@@ -5,7 +5,40 @@ The question Roost answers: where should this request run?"""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from roost.v1 import messages_pb2 as _messages_pb2
 from roost.v1 import scheduler_pb2 as _scheduler_pb2
+from roost.v1.messages_pb2 import ACTION_COLD_START as ACTION_COLD_START
+from roost.v1.messages_pb2 import ACTION_MIGRATE as ACTION_MIGRATE
+from roost.v1.messages_pb2 import ACTION_SERVE as ACTION_SERVE
+from roost.v1.messages_pb2 import ACTION_UNSPECIFIED as ACTION_UNSPECIFIED
+from roost.v1.messages_pb2 import Action as Action
+from roost.v1.messages_pb2 import CACHE_RESULT_COLD_START as CACHE_RESULT_COLD_START
+from roost.v1.messages_pb2 import CACHE_RESULT_HIT as CACHE_RESULT_HIT
+from roost.v1.messages_pb2 import CACHE_RESULT_JOIN as CACHE_RESULT_JOIN
+from roost.v1.messages_pb2 import CACHE_RESULT_REFUSED as CACHE_RESULT_REFUSED
+from roost.v1.messages_pb2 import CACHE_RESULT_UNSPECIFIED as CACHE_RESULT_UNSPECIFIED
+from roost.v1.messages_pb2 import CacheCounters as CacheCounters
+from roost.v1.messages_pb2 import CacheResult as CacheResult
+from roost.v1.messages_pb2 import Catalogue as Catalogue
+from roost.v1.messages_pb2 import CatalogueModel as CatalogueModel
+from roost.v1.messages_pb2 import DecisionOutcome as DecisionOutcome
+from roost.v1.messages_pb2 import GPU_SOURCE_BUSY_SLOTS as GPU_SOURCE_BUSY_SLOTS
+from roost.v1.messages_pb2 import GPU_SOURCE_NVML as GPU_SOURCE_NVML
+from roost.v1.messages_pb2 import GPU_SOURCE_UNSPECIFIED as GPU_SOURCE_UNSPECIFIED
+from roost.v1.messages_pb2 import GpuSource as GpuSource
+from roost.v1.messages_pb2 import MODEL_PHASE_LOADING as MODEL_PHASE_LOADING
+from roost.v1.messages_pb2 import MODEL_PHASE_READY as MODEL_PHASE_READY
+from roost.v1.messages_pb2 import MODEL_PHASE_UNSPECIFIED as MODEL_PHASE_UNSPECIFIED
+from roost.v1.messages_pb2 import ModelPhase as ModelPhase
+from roost.v1.messages_pb2 import ModelStatus as ModelStatus
+from roost.v1.messages_pb2 import ModelTiming as ModelTiming
+from roost.v1.messages_pb2 import PLANE_CENTRAL as PLANE_CENTRAL
+from roost.v1.messages_pb2 import PLANE_GOSSIP as PLANE_GOSSIP
+from roost.v1.messages_pb2 import PLANE_UNSPECIFIED as PLANE_UNSPECIFIED
+from roost.v1.messages_pb2 import Plane as Plane
+from roost.v1.messages_pb2 import ScheduleRequest as ScheduleRequest
+from roost.v1.messages_pb2 import ScheduleResponse as ScheduleResponse
+from roost.v1.messages_pb2 import WorkerLoadReport as WorkerLoadReport
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -33,7 +66,7 @@ class SchedulerStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SchedulerAsyncStub: ...
-    Schedule: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ScheduleRequest, _scheduler_pb2.ScheduleResponse]
+    Schedule: _grpc.UnaryUnaryMultiCallable[_messages_pb2.ScheduleRequest, _messages_pb2.ScheduleResponse]
     """Chooses a worker for one request."""
     ScheduleStream: _grpc.StreamStreamMultiCallable[_scheduler_pb2.ScheduleStreamRequest, _scheduler_pb2.ScheduleStreamResponse]
     """Chooses workers for many requests on one stream. Answers come in order of completion; match them by request_id."""
@@ -49,7 +82,7 @@ class SchedulerAsyncStub(SchedulerStub):
     """Answers where requests should run, from the decider's view of the cluster."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Schedule: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ScheduleRequest, _scheduler_pb2.ScheduleResponse]  # type: ignore[assignment]
+    Schedule: _aio.UnaryUnaryMultiCallable[_messages_pb2.ScheduleRequest, _messages_pb2.ScheduleResponse]  # type: ignore[assignment]
     """Chooses a worker for one request."""
     ScheduleStream: _aio.StreamStreamMultiCallable[_scheduler_pb2.ScheduleStreamRequest, _scheduler_pb2.ScheduleStreamResponse]  # type: ignore[assignment]
     """Chooses workers for many requests on one stream. Answers come in order of completion; match them by request_id."""
@@ -66,9 +99,9 @@ class SchedulerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Schedule(
         self,
-        request: _scheduler_pb2.ScheduleRequest,
+        request: _messages_pb2.ScheduleRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_pb2.ScheduleResponse, _abc.Awaitable[_scheduler_pb2.ScheduleResponse]]:
+    ) -> _typing.Union[_messages_pb2.ScheduleResponse, _abc.Awaitable[_messages_pb2.ScheduleResponse]]:
         """Chooses a worker for one request."""
 
     @_abc_1.abstractmethod

@@ -22,33 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from roost.v1 import messages_pb2 as roost_dot_v1_dot_messages__pb2
 
+from roost.v1.messages_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14roost/v1/state.proto\x12\x08roost.v1\"\xb1\x01\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.roost.v1.ModelPhase\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x0e\n\x06queued\x18\x05 \x01(\r\x12\x12\n\nready_in_s\x18\x06 \x01(\x01\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\x12\x14\n\x0cmax_parallel\x18\x08 \x01(\r\"H\n\x0bModelTiming\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eservice_time_s\x18\x02 \x01(\x01\x12\x13\n\x0bload_time_s\x18\x03 \x01(\x01\"\x82\x01\n\x0e\x43\x61talogueModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x11\n\tsimulated\x18\x04 \x01(\x08\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\r\x12\x13\n\x0bload_time_s\x18\x06 \x01(\x01\"5\n\tCatalogue\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.roost.v1.CatalogueModel\"S\n\x0f\x44\x65\x63isionOutcome\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12+\n\x0c\x63\x61\x63he_result\x18\x02 \x01(\x0e\x32\x15.roost.v1.CacheResult\"c\n\rCacheCounters\x12\x0c\n\x04hits\x18\x01 \x01(\x04\x12\x13\n\x0b\x63old_starts\x18\x02 \x01(\x04\x12\r\n\x05joins\x18\x03 \x01(\x04\x12\r\n\x05loads\x18\x04 \x01(\x04\x12\x11\n\tevictions\x18\x05 \x01(\x04\"\xac\x04\n\x10WorkerLoadReport\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x15\n\rloaded_models\x18\x02 \x03(\t\x12\x13\n\x0bqueue_depth\x18\x03 \x01(\r\x12\x17\n\x0fgpu_utilization\x18\x04 \x01(\x01\x12\x11\n\ttimestamp\x18\x05 \x01(\x01\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x1d\n\x15memory_capacity_bytes\x18\t \x01(\x04\x12\x19\n\x11memory_used_bytes\x18\n \x01(\x04\x12\r\n\x05slots\x18\x0b \x01(\r\x12\x12\n\nbusy_slots\x18\x0c \x01(\r\x12%\n\x06models\x18\r \x03(\x0b\x32\x15.roost.v1.ModelStatus\x12\x19\n\x11queue_by_priority\x18\x0e \x03(\r\x12&\n\x07timings\x18\x0f \x03(\x0b\x32\x15.roost.v1.ModelTiming\x12\x10\n\x08\x64raining\x18\x10 \x01(\x08\x12\'\n\ngpu_source\x18\x11 \x01(\x0e\x32\x13.roost.v1.GpuSource\x12&\n\tcatalogue\x18\x12 \x01(\x0b\x32\x13.roost.v1.Catalogue\x12+\n\x08outcomes\x18\x13 \x03(\x0b\x32\x19.roost.v1.DecisionOutcome\x12&\n\x05\x63\x61\x63he\x18\x14 \x01(\x0b\x32\x17.roost.v1.CacheCounters*Y\n\nModelPhase\x12\x1b\n\x17MODEL_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_PHASE_LOADING\x10\x01\x12\x15\n\x11MODEL_PHASE_READY\x10\x02*W\n\tGpuSource\x12\x1a\n\x16GPU_SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fGPU_SOURCE_NVML\x10\x01\x12\x19\n\x15GPU_SOURCE_BUSY_SLOTS\x10\x02*\x8f\x01\n\x0b\x43\x61\x63heResult\x12\x1c\n\x18\x43\x41\x43HE_RESULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41\x43HE_RESULT_HIT\x10\x01\x12\x1b\n\x17\x43\x41\x43HE_RESULT_COLD_START\x10\x02\x12\x15\n\x11\x43\x41\x43HE_RESULT_JOIN\x10\x03\x12\x18\n\x14\x43\x41\x43HE_RESULT_REFUSED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14roost/v1/state.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.protoP\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roost.v1.state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELPHASE']._serialized_start=1221
-  _globals['_MODELPHASE']._serialized_end=1310
-  _globals['_GPUSOURCE']._serialized_start=1312
-  _globals['_GPUSOURCE']._serialized_end=1399
-  _globals['_CACHERESULT']._serialized_start=1402
-  _globals['_CACHERESULT']._serialized_end=1545
-  _globals['_MODELSTATUS']._serialized_start=35
-  _globals['_MODELSTATUS']._serialized_end=212
-  _globals['_MODELTIMING']._serialized_start=214
-  _globals['_MODELTIMING']._serialized_end=286
-  _globals['_CATALOGUEMODEL']._serialized_start=289
-  _globals['_CATALOGUEMODEL']._serialized_end=419
-  _globals['_CATALOGUE']._serialized_start=421
-  _globals['_CATALOGUE']._serialized_end=474
-  _globals['_DECISIONOUTCOME']._serialized_start=476
-  _globals['_DECISIONOUTCOME']._serialized_end=559
-  _globals['_CACHECOUNTERS']._serialized_start=561
-  _globals['_CACHECOUNTERS']._serialized_end=660
-  _globals['_WORKERLOADREPORT']._serialized_start=663
-  _globals['_WORKERLOADREPORT']._serialized_end=1219
 # @@protoc_insertion_point(module_scope)

@@ -22,52 +22,52 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from roost.v1 import state_pb2 as roost_dot_v1_dot_state__pb2
+from roost.v1 import messages_pb2 as roost_dot_v1_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15roost/v1/worker.proto\x12\x08roost.v1\x1a\x14roost/v1/state.proto\"\x87\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12\x13\n\x0btemperature\x18\x06 \x01(\x01\x12\r\n\x05top_p\x18\x07 \x01(\x01\x12\r\n\x05top_k\x18\x08 \x01(\x05\x12\x11\n\x04seed\x18\t \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\n \x03(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0b \x01(\t\x12\x10\n\x08waited_s\x18\x0c \x01(\x01\x12\x17\n\x0fwaited_for_load\x18\r \x01(\x08\x42\x07\n\x05_seed\"\x9b\x01\n\x10GenerateResponse\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.roost.v1.GenerationAcceptedH\x00\x12 \n\x05token\x18\x02 \x01(\x0b\x32\x0f.roost.v1.TokenH\x00\x12*\n\ncompletion\x18\x03 \x01(\x0b\x32\x14.roost.v1.CompletionH\x00\x42\x07\n\x05\x65vent\"\x80\x01\n\x12GenerationAccepted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12+\n\x0c\x63\x61\x63he_result\x18\x03 \x01(\x0e\x32\x15.roost.v1.CacheResult\x12\x16\n\x0equeue_position\x18\x04 \x01(\r\"0\n\x05Token\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\"P\n\x07Timings\x12\x10\n\x08queued_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x11\n\tprefill_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xac\x01\n\nCompletion\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.roost.v1.FinishReason\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.roost.v1.Usage\x12\"\n\x07timings\x18\x03 \x01(\x0b\x32\x11.roost.v1.Timings\x12+\n\x0c\x63\x61\x63he_result\x18\x04 \x01(\x0e\x32\x15.roost.v1.CacheResult\"4\n\x16WorkerLoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03pin\x18\x02 \x01(\x08\"Y\n\x17WorkerLoadModelResponse\x12+\n\x0c\x63\x61\x63he_result\x18\x01 \x01(\x0e\x32\x15.roost.v1.CacheResult\x12\x11\n\telapsed_s\x18\x02 \x01(\x01\")\n\x18WorkerUnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"1\n\x19WorkerUnloadModelResponse\x12\x14\n\x0cwas_resident\x18\x01 \x01(\x08\"\x13\n\x11ListModelsRequest\"j\n\x12ListModelsResponse\x12+\n\tcatalogue\x18\x01 \x03(\x0b\x32\x18.roost.v1.CatalogueModel\x12\'\n\x08resident\x18\x02 \x03(\x0b\x32\x15.roost.v1.ModelStatus\"\x11\n\x0fGetStateRequest\">\n\x10GetStateResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"#\n\rDrainResponse\x12\x12\n\nunfinished\x18\x01 \x01(\r*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xbd\x03\n\x06Worker\x12\x43\n\x08Generate\x12\x19.roost.v1.GenerateRequest\x1a\x1a.roost.v1.GenerateResponse0\x01\x12P\n\tLoadModel\x12 .roost.v1.WorkerLoadModelRequest\x1a!.roost.v1.WorkerLoadModelResponse\x12V\n\x0bUnloadModel\x12\".roost.v1.WorkerUnloadModelRequest\x1a#.roost.v1.WorkerUnloadModelResponse\x12G\n\nListModels\x12\x1b.roost.v1.ListModelsRequest\x1a\x1c.roost.v1.ListModelsResponse\x12\x41\n\x08GetState\x12\x19.roost.v1.GetStateRequest\x1a\x1a.roost.v1.GetStateResponse\x12\x38\n\x05\x44rain\x12\x16.roost.v1.DrainRequest\x1a\x17.roost.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15roost/v1/worker.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"\x87\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12\x13\n\x0btemperature\x18\x06 \x01(\x01\x12\r\n\x05top_p\x18\x07 \x01(\x01\x12\r\n\x05top_k\x18\x08 \x01(\x05\x12\x11\n\x04seed\x18\t \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\n \x03(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0b \x01(\t\x12\x10\n\x08waited_s\x18\x0c \x01(\x01\x12\x17\n\x0fwaited_for_load\x18\r \x01(\x08\x42\x07\n\x05_seed\"\x9b\x01\n\x10GenerateResponse\x12\x30\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1c.roost.v1.GenerationAcceptedH\x00\x12 \n\x05token\x18\x02 \x01(\x0b\x32\x0f.roost.v1.TokenH\x00\x12*\n\ncompletion\x18\x03 \x01(\x0b\x32\x14.roost.v1.CompletionH\x00\x42\x07\n\x05\x65vent\"\x80\x01\n\x12GenerationAccepted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12+\n\x0c\x63\x61\x63he_result\x18\x03 \x01(\x0e\x32\x15.roost.v1.CacheResult\x12\x16\n\x0equeue_position\x18\x04 \x01(\r\"0\n\x05Token\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\"P\n\x07Timings\x12\x10\n\x08queued_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x11\n\tprefill_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x04 \x01(\x01\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xac\x01\n\nCompletion\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.roost.v1.FinishReason\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.roost.v1.Usage\x12\"\n\x07timings\x18\x03 \x01(\x0b\x32\x11.roost.v1.Timings\x12+\n\x0c\x63\x61\x63he_result\x18\x04 \x01(\x0e\x32\x15.roost.v1.CacheResult\"4\n\x16WorkerLoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03pin\x18\x02 \x01(\x08\"Y\n\x17WorkerLoadModelResponse\x12+\n\x0c\x63\x61\x63he_result\x18\x01 \x01(\x0e\x32\x15.roost.v1.CacheResult\x12\x11\n\telapsed_s\x18\x02 \x01(\x01\")\n\x18WorkerUnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"1\n\x19WorkerUnloadModelResponse\x12\x14\n\x0cwas_resident\x18\x01 \x01(\x08\"\x13\n\x11ListModelsRequest\"j\n\x12ListModelsResponse\x12+\n\tcatalogue\x18\x01 \x03(\x0b\x32\x18.roost.v1.CatalogueModel\x12\'\n\x08resident\x18\x02 \x03(\x0b\x32\x15.roost.v1.ModelStatus\"\x11\n\x0fGetStateRequest\">\n\x10GetStateResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\"\x1e\n\x0c\x44rainRequest\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"#\n\rDrainResponse\x12\x12\n\nunfinished\x18\x01 \x01(\r*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xbd\x03\n\x06Worker\x12\x43\n\x08Generate\x12\x19.roost.v1.GenerateRequest\x1a\x1a.roost.v1.GenerateResponse0\x01\x12P\n\tLoadModel\x12 .roost.v1.WorkerLoadModelRequest\x1a!.roost.v1.WorkerLoadModelResponse\x12V\n\x0bUnloadModel\x12\".roost.v1.WorkerUnloadModelRequest\x1a#.roost.v1.WorkerUnloadModelResponse\x12G\n\nListModels\x12\x1b.roost.v1.ListModelsRequest\x1a\x1c.roost.v1.ListModelsResponse\x12\x41\n\x08GetState\x12\x19.roost.v1.GetStateRequest\x1a\x1a.roost.v1.GetStateResponse\x12\x38\n\x05\x44rain\x12\x16.roost.v1.DrainRequest\x1a\x17.roost.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roost.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1498
-  _globals['_FINISHREASON']._serialized_end=1593
-  _globals['_GENERATEREQUEST']._serialized_start=58
-  _globals['_GENERATEREQUEST']._serialized_end=321
-  _globals['_GENERATERESPONSE']._serialized_start=324
-  _globals['_GENERATERESPONSE']._serialized_end=479
-  _globals['_GENERATIONACCEPTED']._serialized_start=482
-  _globals['_GENERATIONACCEPTED']._serialized_end=610
-  _globals['_TOKEN']._serialized_start=612
-  _globals['_TOKEN']._serialized_end=660
-  _globals['_TIMINGS']._serialized_start=662
-  _globals['_TIMINGS']._serialized_end=742
-  _globals['_USAGE']._serialized_start=744
-  _globals['_USAGE']._serialized_end=801
-  _globals['_COMPLETION']._serialized_start=804
-  _globals['_COMPLETION']._serialized_end=976
-  _globals['_WORKERLOADMODELREQUEST']._serialized_start=978
-  _globals['_WORKERLOADMODELREQUEST']._serialized_end=1030
-  _globals['_WORKERLOADMODELRESPONSE']._serialized_start=1032
-  _globals['_WORKERLOADMODELRESPONSE']._serialized_end=1121
-  _globals['_WORKERUNLOADMODELREQUEST']._serialized_start=1123
-  _globals['_WORKERUNLOADMODELREQUEST']._serialized_end=1164
-  _globals['_WORKERUNLOADMODELRESPONSE']._serialized_start=1166
-  _globals['_WORKERUNLOADMODELRESPONSE']._serialized_end=1215
-  _globals['_LISTMODELSREQUEST']._serialized_start=1217
-  _globals['_LISTMODELSREQUEST']._serialized_end=1236
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1238
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1344
-  _globals['_GETSTATEREQUEST']._serialized_start=1346
-  _globals['_GETSTATEREQUEST']._serialized_end=1363
-  _globals['_GETSTATERESPONSE']._serialized_start=1365
-  _globals['_GETSTATERESPONSE']._serialized_end=1427
-  _globals['_DRAINREQUEST']._serialized_start=1429
-  _globals['_DRAINREQUEST']._serialized_end=1459
-  _globals['_DRAINRESPONSE']._serialized_start=1461
-  _globals['_DRAINRESPONSE']._serialized_end=1496
-  _globals['_WORKER']._serialized_start=1596
-  _globals['_WORKER']._serialized_end=2041
+  _globals['_FINISHREASON']._serialized_start=1501
+  _globals['_FINISHREASON']._serialized_end=1596
+  _globals['_GENERATEREQUEST']._serialized_start=61
+  _globals['_GENERATEREQUEST']._serialized_end=324
+  _globals['_GENERATERESPONSE']._serialized_start=327
+  _globals['_GENERATERESPONSE']._serialized_end=482
+  _globals['_GENERATIONACCEPTED']._serialized_start=485
+  _globals['_GENERATIONACCEPTED']._serialized_end=613
+  _globals['_TOKEN']._serialized_start=615
+  _globals['_TOKEN']._serialized_end=663
+  _globals['_TIMINGS']._serialized_start=665
+  _globals['_TIMINGS']._serialized_end=745
+  _globals['_USAGE']._serialized_start=747
+  _globals['_USAGE']._serialized_end=804
+  _globals['_COMPLETION']._serialized_start=807
+  _globals['_COMPLETION']._serialized_end=979
+  _globals['_WORKERLOADMODELREQUEST']._serialized_start=981
+  _globals['_WORKERLOADMODELREQUEST']._serialized_end=1033
+  _globals['_WORKERLOADMODELRESPONSE']._serialized_start=1035
+  _globals['_WORKERLOADMODELRESPONSE']._serialized_end=1124
+  _globals['_WORKERUNLOADMODELREQUEST']._serialized_start=1126
+  _globals['_WORKERUNLOADMODELREQUEST']._serialized_end=1167
+  _globals['_WORKERUNLOADMODELRESPONSE']._serialized_start=1169
+  _globals['_WORKERUNLOADMODELRESPONSE']._serialized_end=1218
+  _globals['_LISTMODELSREQUEST']._serialized_start=1220
+  _globals['_LISTMODELSREQUEST']._serialized_end=1239
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1241
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1347
+  _globals['_GETSTATEREQUEST']._serialized_start=1349
+  _globals['_GETSTATEREQUEST']._serialized_end=1366
+  _globals['_GETSTATERESPONSE']._serialized_start=1368
+  _globals['_GETSTATERESPONSE']._serialized_end=1430
+  _globals['_DRAINREQUEST']._serialized_start=1432
+  _globals['_DRAINREQUEST']._serialized_end=1462
+  _globals['_DRAINRESPONSE']._serialized_start=1464
+  _globals['_DRAINRESPONSE']._serialized_end=1499
+  _globals['_WORKER']._serialized_start=1599
+  _globals['_WORKER']._serialized_end=2044
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from roost.v1 import state_pb2 as _state_pb2
+from roost.v1 import messages_pb2 as _messages_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -172,7 +172,7 @@ class GenerationAccepted(_message.Message):
     """The request's name, the worker's own where the caller gave none."""
     worker_id: _builtins.str
     """The worker that has it."""
-    cache_result: _state_pb2.CacheResult.ValueType
+    cache_result: _messages_pb2.CacheResult.ValueType
     """What the request found in the model cache."""
     queue_position: _builtins.int
     """Accepted requests ahead of it. 0: it is next."""
@@ -181,7 +181,7 @@ class GenerationAccepted(_message.Message):
         *,
         request_id: _builtins.str = ...,
         worker_id: _builtins.str = ...,
-        cache_result: _state_pb2.CacheResult.ValueType = ...,
+        cache_result: _messages_pb2.CacheResult.ValueType = ...,
         queue_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -294,7 +294,7 @@ class Completion(_message.Message):
     CACHE_RESULT_FIELD_NUMBER: _builtins.int
     finish_reason: Global___FinishReason.ValueType
     """Why it ended."""
-    cache_result: _state_pb2.CacheResult.ValueType
+    cache_result: _messages_pb2.CacheResult.ValueType
     """What the request found in the model cache."""
     @_builtins.property
     def usage(self) -> Global___Usage:
@@ -310,7 +310,7 @@ class Completion(_message.Message):
         finish_reason: Global___FinishReason.ValueType = ...,
         usage: Global___Usage | None = ...,
         timings: Global___Timings | None = ...,
-        cache_result: _state_pb2.CacheResult.ValueType = ...,
+        cache_result: _messages_pb2.CacheResult.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -354,14 +354,14 @@ class WorkerLoadModelResponse(_message.Message):
 
     CACHE_RESULT_FIELD_NUMBER: _builtins.int
     ELAPSED_S_FIELD_NUMBER: _builtins.int
-    cache_result: _state_pb2.CacheResult.ValueType
+    cache_result: _messages_pb2.CacheResult.ValueType
     """What the request found."""
     elapsed_s: _builtins.float
     """Seconds it took. 0: it was ready."""
     def __init__(
         self,
         *,
-        cache_result: _state_pb2.CacheResult.ValueType = ...,
+        cache_result: _messages_pb2.CacheResult.ValueType = ...,
         elapsed_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -442,18 +442,18 @@ class ListModelsResponse(_message.Message):
     CATALOGUE_FIELD_NUMBER: _builtins.int
     RESIDENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def catalogue(self) -> _containers.RepeatedCompositeFieldContainer[_state_pb2.CatalogueModel]:
+    def catalogue(self) -> _containers.RepeatedCompositeFieldContainer[_messages_pb2.CatalogueModel]:
         """Its catalogue, ordered by name."""
 
     @_builtins.property
-    def resident(self) -> _containers.RepeatedCompositeFieldContainer[_state_pb2.ModelStatus]:
+    def resident(self) -> _containers.RepeatedCompositeFieldContainer[_messages_pb2.ModelStatus]:
         """What is resident, ordered by name."""
 
     def __init__(
         self,
         *,
-        catalogue: _abc.Iterable[_state_pb2.CatalogueModel] | None = ...,
-        resident: _abc.Iterable[_state_pb2.ModelStatus] | None = ...,
+        catalogue: _abc.Iterable[_messages_pb2.CatalogueModel] | None = ...,
+        resident: _abc.Iterable[_messages_pb2.ModelStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -488,13 +488,13 @@ class GetStateResponse(_message.Message):
 
     REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def report(self) -> _state_pb2.WorkerLoadReport:
+    def report(self) -> _messages_pb2.WorkerLoadReport:
         """As a coordinator would get it now."""
 
     def __init__(
         self,
         *,
-        report: _state_pb2.WorkerLoadReport | None = ...,
+        report: _messages_pb2.WorkerLoadReport | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
