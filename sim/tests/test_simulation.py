@@ -272,7 +272,8 @@ def test_drawn_delays_behave_like_the_protocol() -> None:
     ("given", "told"),
     [
         ({}, "give either arrivals or a trace"),
-        ({"arrivals": poisson(1.0), "workers": 0}, "workers must be a whole number, 1 or more .got 0"),
+        ({"arrivals": poisson(1.0), "workers": 0}, "workers must be a whole number, 1-20000 .got 0"),
+        ({"arrivals": poisson(1.0), "workers": 20_001}, "workers must be a whole number, 1-20000 .got 20001"),
         ({"arrivals": poisson(1.0), "slots": 1.5}, "slots must be a whole number, 1 or more .got 1.5"),
         ({"arrivals": poisson(1.0), "max_attempts": 0}, "max_attempts must be a whole number, 1 or more"),
         ({"arrivals": poisson(1.0), "timeout_s": 0.0}, "timeout_s must be more than 0"),

@@ -9,6 +9,7 @@ from numbers import Integral, Real  # numpy's are these, too
 from types import MappingProxyType
 from typing import Final
 
+from roost.cluster.view import MAX_WORKERS
 from roost.sim.arrivals import Arrivals, ClosedLoop
 from roost.sim.clients import Delays
 from roost.sim.distributions import Distribution, as_distribution
@@ -19,10 +20,11 @@ from roost.sim.workload import Ask, Tokens
 PLANES: Final = ("central", "gossip", "hybrid")
 
 
-def whole(name: str, value: object, *, least: int) -> None:
+def whole(name: str, value: object, *, least: int, most: int | None = None) -> None:
     """Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more (got {value!r})")
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least or (most is not None and int(value) > most):
+        wanted = f"{least} or more" if most is None else f"{least}-{most}"
+        raise ValueError(f"{name} must be a whole number, {wanted} (got {value!r})")
 
 
 def between(name: str, value: object, low: float, high: float = math.inf, *, is_open: bool = False) -> None:
@@ -47,7 +49,7 @@ def made_by(name: str, value: object, kind: type) -> None:
 _AT_LEAST_ONE: Final = partial(whole, least=1)
 _NOT_NEGATIVE: Final = partial(between, low=0.0)
 _RULES: Final[Mapping[str, Callable[..., None]]] = MappingProxyType({
-    "workers": _AT_LEAST_ONE,
+    "workers": partial(whole, least=1, most=MAX_WORKERS),  # as many as a decider's view holds
     "slots": _AT_LEAST_ONE,
     "queue_capacity": _AT_LEAST_ONE,
     "max_attempts": _AT_LEAST_ONE,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from roost.cluster.errors import NoCapacity, NoWorkers, UnknownWorker
 from roost.cluster.known_models import KnownModels, SharedCatalogue, nearest_among
@@ -40,6 +41,9 @@ ViewListener = Callable[[WorkerEntry | None, WorkerEntry | None], None]
 """Called as listener(before, after); before is None for a worker that is new, after is None for one that was dropped."""
 
 
+MAX_WORKERS: Final = 20_000  # known at once, unless somebody says otherwise: 40 MB, and a second of reports
+
+
 class ClusterView:
     """Mutable, one owner, no IO."""
 
@@ -48,7 +52,7 @@ class ClusterView:
         *,
         dead_after_s: float = 10.0,
         forget_after_s: float = 3600.0,
-        max_workers: int = 20_000,
+        max_workers: int = MAX_WORKERS,
         catalogue: Iterable[CatalogueModel] = (),
     ) -> None:
         self._dead_after_s = dead_after_s
