@@ -37,7 +37,7 @@ from roost.sim.flight import Flight
 from roost.sim.machine import Machine
 from roost.sim.summary import quantile
 from roost.sim.work import Work
-from roost.worker.residency import Residency
+from roost.worker.core.residency import Residency
 
 TRACE = Path(__file__).parents[2] / "shared" / "traces" / "lmsys_arena_vtc" / "arena27_trace.csv"
 DELAYS = Delays(ask_s=0.001, send_s=0.0005, reply_s=0.0005)

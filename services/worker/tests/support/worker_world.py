@@ -15,14 +15,14 @@ from steered_engine import MB, SteeredEngine, catalogue_of
 from roost.cluster.catalogue import Catalogue
 from roost.v1 import worker_pb2_grpc
 from roost.worker.app import RunningWorker, worker
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.slots import Slots
+from roost.worker.core.timings import LearnedTimes
 from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
 from roost.worker.metrics import WorkerMetrics
-from roost.worker.model_cache import ModelCache
 from roost.worker.model_host import ModelHost
 from roost.worker.runtime import Runtime
 from roost.worker.settings import WorkerSettings
-from roost.worker.slots import Slots
-from roost.worker.timings import LearnedTimes
 
 DEADLINE_S = 10.0  # of every wait in a test; reached only where something is broken
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from roost.client.attempts import Attempts
-from roost.worker.slots import Job
+from roost.worker.core.slots import Job
 
 if TYPE_CHECKING:
     from roost.sim.machine import Machine

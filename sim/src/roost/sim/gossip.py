@@ -28,7 +28,7 @@ from roost.sim.machine import Machine
 from roost.sim.planes import Asker
 from roost.sim.seeds import rng_for
 from roost.sim.sidecars import Known, ProtocolKnown, RumouredKnown, Rumours
-from roost.worker.outcomes import Outcomes
+from roost.worker.core.outcomes import Outcomes
 
 PROTOCOL_NODES: Final = 50  # of which the protocol costs a few seconds a virtual minute
 WARM_S: Final = 8.0  # before time begins: everybody has heard of everybody

@@ -10,8 +10,8 @@ from roost.cluster.worker_state import WorkerState
 from roost.placement.rng import Rng
 from roost.sim.agenda import Agenda
 from roost.sim.machine import Machine
-from roost.worker.outcomes import Outcomes
-from roost.worker.pace import Backoff, ReportPace
+from roost.worker.core.outcomes import Outcomes
+from roost.worker.core.pace import Backoff, ReportPace
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutc
 from roost.sim.agenda import Agenda
 from roost.sim.flight import Flight, FlightJob
 from roost.sim.work import Work
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.outcomes import Outcomes
+from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.slots import Slots
+from roost.worker.core.timings import LearnedTimes
+from roost.worker.core.victims import CostAware, LeastRecentlyUsed
 from roost.worker.gpu import GpuMeter
-from roost.worker.model_cache import ModelCache
-from roost.worker.outcomes import Outcomes
 from roost.worker.report import Clocks, Reporter
-from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
-from roost.worker.slots import Slots
-from roost.worker.timings import LearnedTimes
-from roost.worker.victims import CostAware, LeastRecentlyUsed
 
 WALL_OFFSET_S = 1_000.0  # what happens before a run begins has a date too
 UNBOUNDED = 1_000_000_000  # waiting requests: more than any run has

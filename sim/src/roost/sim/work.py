@@ -15,8 +15,8 @@ from roost.cluster.catalogue import ModelSpec
 from roost.sim.agenda import Agenda
 from roost.sim.distributions import Distribution
 from roost.sim.flight import Flight
+from roost.worker.core.residency import Residency
 from roost.worker.engines.published import SimulatedSpeed
-from roost.worker.residency import Residency
 
 if TYPE_CHECKING:
     from roost.sim.machine import Machine

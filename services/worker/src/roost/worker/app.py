@@ -17,24 +17,24 @@ from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.startup import CannotStart
 from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.pace import SMALLEST_GAP_S, Backoff, ReportPace
+from roost.worker.core.slots import Slots
+from roost.worker.core.timings import LearnedTimes
+from roost.worker.core.victims import CostAware, LeastRecentlyUsed
 from roost.worker.engines import border
 from roost.worker.engines.interface import Engine
 from roost.worker.engines.registry import build_engines
 from roost.worker.gpu import GpuMeter, find_devices
 from roost.worker.lines import CoordinatorLine, SidecarLine
 from roost.worker.metrics import WorkerMetrics
-from roost.worker.model_cache import ModelCache
 from roost.worker.model_host import ModelHost
-from roost.worker.pace import SMALLEST_GAP_S, Backoff, ReportPace
 from roost.worker.report import Clocks, Reporter
 from roost.worker.report_link import LinkTiming, Peer, ReportLink, Source
 from roost.worker.runtime import Runtime
 from roost.worker.servicer import WorkerServicer
 from roost.worker.settings import WorkerSettings
-from roost.worker.slots import Slots
 from roost.worker.tasks import task_scope
-from roost.worker.timings import LearnedTimes
-from roost.worker.victims import CostAware, LeastRecentlyUsed
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name
 GOODBYE_S = 3.0  # for the last reports and the peers' ends of the streams

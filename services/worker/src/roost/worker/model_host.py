@@ -11,13 +11,13 @@ from typing import TypeVar
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, ModelLoadFailed, RoostError
 from roost.service.logs import get_logger
+from roost.worker.core.model_cache import Acquired, ModelCache
+from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, StartLoad
+from roost.worker.core.timings import LearnedTimes
 from roost.worker.engines import border
 from roost.worker.engines.interface import Engine, LoadedModel
 from roost.worker.metrics import WorkerMetrics
-from roost.worker.model_cache import Acquired, ModelCache
-from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, StartLoad
 from roost.worker.tasks import task_scope
-from roost.worker.timings import LearnedTimes
 
 CLOSE_TIMEOUT_S = 30.0  # a child process is killed in milliseconds; a server elsewhere may take its time
 

@@ -8,12 +8,12 @@ from typing import Protocol
 
 from roost.cluster.catalogue import Catalogue
 from roost.cluster.worker_state import CacheCounters, CacheResult, CatalogueModel, DecisionOutcome, ModelStatus, Phase, WorkerState
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.outcomes import Outcomes
+from roost.worker.core.residency import Residency, Stage
+from roost.worker.core.slots import Slots
+from roost.worker.core.timings import LearnedTimes
 from roost.worker.gpu import GpuMeter
-from roost.worker.model_cache import ModelCache
-from roost.worker.outcomes import Outcomes
-from roost.worker.residency import Residency, Stage
-from roost.worker.slots import Slots
-from roost.worker.timings import LearnedTimes
 
 MAX_STATUSES = 1_024  # models whose last status is kept: more than fit most memories
 # Members of enums that every report names: to look them up by their class is slow.

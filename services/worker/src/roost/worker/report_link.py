@@ -18,9 +18,9 @@ from roost.service.codec import state_to_wire
 from roost.service.logs import get_logger
 from roost.service.tls import TlsFiles
 from roost.v1 import state_pb2
+from roost.worker.core.outcomes import Outcomes
+from roost.worker.core.pace import Backoff, ReportPace
 from roost.worker.metrics import WorkerMetrics
-from roost.worker.outcomes import Outcomes
-from roost.worker.pace import Backoff, ReportPace
 from roost.worker.report import Reporter
 from roost.worker.runtime import Runtime
 from roost.worker.tasks import task_scope

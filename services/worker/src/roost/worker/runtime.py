@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from roost.cluster.catalogue import Catalogue
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError, WorkerDraining
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome
+from roost.worker.core.outcomes import Outcomes
+from roost.worker.core.residency import Lease, Stage
+from roost.worker.core.slots import Job, Slots
 from roost.worker.engines import border
 from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Sampling
 from roost.worker.generation import MAX_DECISION_ID, Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
-from roost.worker.outcomes import Outcomes
 from roost.worker.progress import Progress
-from roost.worker.residency import Lease, Stage
-from roost.worker.slots import Job, Slots
 
 
 @dataclass(frozen=True, slots=True)

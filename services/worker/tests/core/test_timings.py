@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.worker.timings import MAX_TIMED_MODELS, UNMEASURED_SERVICE_S, LearnedTimes
+from roost.worker.core.timings import MAX_TIMED_MODELS, UNMEASURED_SERVICE_S, LearnedTimes
 
 
 def test_the_first_measurement_counts_in_full_and_later_ones_in_part() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, ModelTooLarge, NoCapacity
 from roost.cluster.worker_state import CacheResult
-from roost.worker.model_cache import ModelCache
-from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
 
 
 def acquire(cache: ModelCache, name: str, size: int = 40) -> tuple[Lease, CacheResult, tuple[Effect, ...]]:

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 from roost.cluster.errors import ModelInUse, ModelTooLarge, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
-from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
-from roost.worker.victims import LeastRecentlyUsed, VictimOrder
+from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.victims import LeastRecentlyUsed, VictimOrder
 
 MAX_WAITING_LOADS = 256  # distinct models that wait for memory; with more, the worker is the wrong one to ask
 # Members of enums that every request compares with: to name them by their class is slow.

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from roost.cluster.errors import NoCapacity
 from roost.cluster.worker_state import CacheResult
-from roost.worker.residency import Lease, Residency, Stage
-from roost.worker.slots import Job, Slots
+from roost.worker.core.residency import Lease, Residency, Stage
+from roost.worker.core.slots import Job, Slots
 
 
 def residency(name: str, *, is_ready: bool = True, max_parallel: int = 8) -> Residency:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from roost.worker.pace import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, SMALLEST_GAP_S, Backoff, ReportPace
+from roost.worker.core.pace import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, SMALLEST_GAP_S, Backoff, ReportPace
 
 
 def test_the_first_report_is_due_at_once_and_the_next_after_the_interval() -> None:

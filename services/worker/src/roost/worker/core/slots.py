@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from roost.cluster.errors import NoCapacity
 from roost.cluster.worker_state import CacheResult
 from roost.placement.queue import PriorityQueue, Ticket
-from roost.worker.residency import Lease
+from roost.worker.core.residency import Lease
 
 SOONEST_RETRY_S = 0.1
 LATEST_RETRY_S = 60.0

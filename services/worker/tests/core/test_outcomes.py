@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, DecisionOutcome
-from roost.worker.outcomes import UNSURE_S, Outcomes
+from roost.worker.core.outcomes import UNSURE_S, Outcomes
 
 
 def arrived(outcomes: Outcomes, *names: str) -> None:

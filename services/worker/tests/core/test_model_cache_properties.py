@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, NoCapacity
-from roost.worker.model_cache import ModelCache
-from roost.worker.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
-from roost.worker.victims import CostAware, LeastRecentlyUsed, VictimOrder
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.victims import CostAware, LeastRecentlyUsed, VictimOrder
 
 BUDGET = 100
 SIZES = {"tiny": 10, "small": 30, "half": 50, "large": 70, "whole": 100, "remote": 0}

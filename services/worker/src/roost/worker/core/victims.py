@@ -7,7 +7,7 @@ from typing import Protocol
 
 from roost.placement.costs import RESIDENCY_LOADS
 from roost.placement.demand import Demand, cost_of_absence_s
-from roost.worker.residency import Residency
+from roost.worker.core.residency import Residency
 
 Rank = tuple[float, ...]
 """Smaller leaves sooner."""

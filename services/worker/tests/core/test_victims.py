@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from roost.worker.model_cache import ModelCache
-from roost.worker.residency import Close
-from roost.worker.victims import CostAware
+from roost.worker.core.model_cache import ModelCache
+from roost.worker.core.residency import Close
+from roost.worker.core.victims import CostAware
 
 
 def loaded(cache: ModelCache, name: str, now: float, size: int = 40) -> None:
