@@ -44,6 +44,90 @@ FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_tokens, or the end of the model's context, was reached."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
+class _ResumePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResumePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResumePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESUME_POLICY_UNSPECIFIED: _ResumePolicy.ValueType  # 0
+    """As FAST."""
+    RESUME_POLICY_EXACT: _ResumePolicy.ValueType  # 1
+    """The text that the undisturbed generation would have given, however long it takes to get back to where it was."""
+    RESUME_POLICY_FAST: _ResumePolicy.ValueType  # 2
+    """Exactly where that takes about two seconds or less, else as soon as possible; the answer says which."""
+    RESUME_POLICY_NEVER: _ResumePolicy.ValueType  # 3
+    """It is not to be continued: `generated` must be absent."""
+
+class ResumePolicy(_ResumePolicy, metaclass=_ResumePolicyEnumTypeWrapper):
+    """What is wanted of a continued generation."""
+
+RESUME_POLICY_UNSPECIFIED: ResumePolicy.ValueType  # 0
+"""As FAST."""
+RESUME_POLICY_EXACT: ResumePolicy.ValueType  # 1
+"""The text that the undisturbed generation would have given, however long it takes to get back to where it was."""
+RESUME_POLICY_FAST: ResumePolicy.ValueType  # 2
+"""Exactly where that takes about two seconds or less, else as soon as possible; the answer says which."""
+RESUME_POLICY_NEVER: ResumePolicy.ValueType  # 3
+"""It is not to be continued: `generated` must be absent."""
+Global___ResumePolicy: _TypeAlias = ResumePolicy  # noqa: Y015
+
+class _Exactness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExactnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Exactness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXACTNESS_UNSPECIFIED: _Exactness.ValueType  # 0
+    """Not told: by a worker that knows no such thing, or by a caller that has nothing to tell."""
+    EXACTNESS_EXACT: _Exactness.ValueType  # 1
+    """Token for token."""
+    EXACTNESS_APPROXIMATE: _Exactness.ValueType  # 2
+    """It may differ from some token on; the reason stands beside it."""
+
+class Exactness(_Exactness, metaclass=_ExactnessEnumTypeWrapper):
+    """Whether a generation that was continued reads as it would have without a break."""
+
+EXACTNESS_UNSPECIFIED: Exactness.ValueType  # 0
+"""Not told: by a worker that knows no such thing, or by a caller that has nothing to tell."""
+EXACTNESS_EXACT: Exactness.ValueType  # 1
+"""Token for token."""
+EXACTNESS_APPROXIMATE: Exactness.ValueType  # 2
+"""It may differ from some token on; the reason stands beside it."""
+Global___Exactness: _TypeAlias = Exactness  # noqa: Y015
+
+class _GenerationPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GenerationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GenerationPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GENERATION_PHASE_UNSPECIFIED: _GenerationPhase.ValueType  # 0
+    """Never sent in an answer."""
+    GENERATION_PHASE_QUEUED: _GenerationPhase.ValueType  # 1
+    """It waits for a slot."""
+    GENERATION_PHASE_LOADING: _GenerationPhase.ValueType  # 2
+    """It waits for its model to be loaded."""
+    GENERATION_PHASE_PREFILL: _GenerationPhase.ValueType  # 3
+    """Its prompt, and what was generated before, is being read."""
+    GENERATION_PHASE_DECODE: _GenerationPhase.ValueType  # 4
+    """Its tokens are being made."""
+
+class GenerationPhase(_GenerationPhase, metaclass=_GenerationPhaseEnumTypeWrapper):
+    """Where a request stands."""
+
+GENERATION_PHASE_UNSPECIFIED: GenerationPhase.ValueType  # 0
+"""Never sent in an answer."""
+GENERATION_PHASE_QUEUED: GenerationPhase.ValueType  # 1
+"""It waits for a slot."""
+GENERATION_PHASE_LOADING: GenerationPhase.ValueType  # 2
+"""It waits for its model to be loaded."""
+GENERATION_PHASE_PREFILL: GenerationPhase.ValueType  # 3
+"""Its prompt, and what was generated before, is being read."""
+GENERATION_PHASE_DECODE: GenerationPhase.ValueType  # 4
+"""Its tokens are being made."""
+Global___GenerationPhase: _TypeAlias = GenerationPhase  # noqa: Y015
+
 @_typing.final
 class GenerateRequest(_message.Message):
     """Asks for text."""
@@ -63,6 +147,13 @@ class GenerateRequest(_message.Message):
     DECISION_ID_FIELD_NUMBER: _builtins.int
     WAITED_S_FIELD_NUMBER: _builtins.int
     WAITED_FOR_LOAD_FIELD_NUMBER: _builtins.int
+    GENERATED_FIELD_NUMBER: _builtins.int
+    GENERATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    RESUME_POLICY_FIELD_NUMBER: _builtins.int
+    PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
+    FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
+    REPEAT_PENALTY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's name for the request, up to 128 characters. Empty: the worker makes one."""
     model: _builtins.str
@@ -89,9 +180,33 @@ class GenerateRequest(_message.Message):
     """
     waited_for_load: _builtins.bool
     """The waited_for_load of the ScheduleResponse: a request that finds its model ready only because it waited for a load elsewhere is a join."""
+    generation_id: _builtins.bytes
+    """16 random bytes that name the generation over all its calls, and that nobody can guess; a worker runs a generation at most once at a
+    time. Empty: each call stands for itself.
+    """
+    attempt: _builtins.int
+    """Counts the calls made for generation_id, 0-1,000,000. A worker ends the run of a lower one before it begins, and refuses a call that
+    is not above the last one with STALE_ATTEMPT.
+    """
+    resume_policy: Global___ResumePolicy.ValueType
+    """What is wanted of a continued generation."""
+    presence_penalty: _builtins.float
+    """-2.0 to 2.0; above 0 makes tokens that were generated already less likely. 0: none."""
+    frequency_penalty: _builtins.float
+    """-2.0 to 2.0, taken as often as the token was generated already. 0: none."""
+    repeat_penalty: _builtins.float
+    """Above 0.0 and up to 2.0; what a token that was generated already is divided by (llama.cpp's and vLLM's repetition penalty). 0 (and
+    1.0): none.
+    """
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Generation ends before any of these, at most 8 of 1-64 characters."""
+
+    @_builtins.property
+    def generated(self) -> Global___Generated:
+        """What the caller has of this generation already, which is then continued: tokens are numbered from there, max_tokens counts from its
+        beginning. Absent: it begins.
+        """
 
     def __init__(
         self,
@@ -109,10 +224,17 @@ class GenerateRequest(_message.Message):
         decision_id: _builtins.str = ...,
         waited_s: _builtins.float = ...,
         waited_for_load: _builtins.bool = ...,
+        generated: Global___Generated | None = ...,
+        generation_id: _builtins.bytes = ...,
+        attempt: _builtins.int = ...,
+        resume_policy: Global___ResumePolicy.ValueType = ...,
+        presence_penalty: _builtins.float = ...,
+        frequency_penalty: _builtins.float = ...,
+        repeat_penalty: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "generated", b"generated", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "decision_id", b"decision_id", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "waited_for_load", b"waited_for_load", "waited_s", b"waited_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "attempt", b"attempt", "decision_id", b"decision_id", "frequency_penalty", b"frequency_penalty", "generated", b"generated", "generation_id", b"generation_id", "max_tokens", b"max_tokens", "model", b"model", "presence_penalty", b"presence_penalty", "priority", b"priority", "prompt", b"prompt", "repeat_penalty", b"repeat_penalty", "request_id", b"request_id", "resume_policy", b"resume_policy", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "waited_for_load", b"waited_for_load", "waited_s", b"waited_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -121,14 +243,66 @@ class GenerateRequest(_message.Message):
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
+class Generated(_message.Message):
+    """What a caller has of a generation: enough to continue it on any worker that has the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
+    EXACTNESS_FIELD_NUMBER: _builtins.int
+    APPROXIMATE_BECAUSE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text of the tokens told so far, at most 8 MiB: needed where there are no ids, and where the continuing engine has another vocabulary."""
+    tokens: _builtins.int
+    """Tokens told so far, at most max_tokens. 0: as many as there are ids; else the same number, where there are any."""
+    fingerprint: _builtins.str
+    """GenerationAccepted.fingerprint (or GenerationStarted's) of the worker that began. Empty: unknown, and so the continuation is
+    approximate.
+    """
+    resumes: _builtins.int
+    """How often the generation was continued before, 0-1,000,000."""
+    exactness: Global___Exactness.ValueType
+    """What was last told of the generation's exactness. Once approximate it stays so."""
+    approximate_because: _builtins.str
+    """The reason that stood beside it, up to 512 characters."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of the tokens told so far, in order, at most max_tokens. None where the engine told none (-1)."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+        text: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+        resumes: _builtins.int = ...,
+        exactness: Global___Exactness.ValueType = ...,
+        approximate_because: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approximate_because", b"approximate_because", "exactness", b"exactness", "fingerprint", b"fingerprint", "ids", b"ids", "resumes", b"resumes", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Generated: _TypeAlias = Generated  # noqa: Y015
+
+@_typing.final
 class GenerateResponse(_message.Message):
-    """One step of a generation: accepted once, then tokens, then completion once."""
+    """One step of a generation: accepted once, then tokens, then completion once. A step that a client does not know is to be skipped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     COMPLETION_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> Global___GenerationAccepted:
         """The request is in the worker's queue."""
@@ -141,18 +315,28 @@ class GenerateResponse(_message.Message):
     def completion(self) -> Global___Completion:
         """Everything was sent."""
 
+    @_builtins.property
+    def progress(self) -> Global___Progress:
+        """There is nothing else to tell: sent once a second after accepted, so that silence means that the worker is gone."""
+
+    @_builtins.property
+    def started(self) -> Global___GenerationStarted:
+        """Before the first token, where accepted could not say this yet."""
+
     def __init__(
         self,
         *,
         accepted: Global___GenerationAccepted | None = ...,
         token: Global___Token | None = ...,
         completion: Global___Completion | None = ...,
+        progress: Global___Progress | None = ...,
+        started: Global___GenerationStarted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "completion", b"completion", "event", b"event", "token", b"token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "completion", b"completion", "event", b"event", "progress", b"progress", "started", b"started", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "completion", b"completion", "event", b"event", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "completion", b"completion", "event", b"event", "progress", b"progress", "started", b"started", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "token", "completion"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "token", "completion", "progress", "started"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -168,6 +352,9 @@ class GenerationAccepted(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     CACHE_RESULT_FIELD_NUMBER: _builtins.int
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    RESUMED_FROM_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request's name, the worker's own where the caller gave none."""
     worker_id: _builtins.str
@@ -176,6 +363,14 @@ class GenerationAccepted(_message.Message):
     """What the request found in the model cache."""
     queue_position: _builtins.int
     """Accepted requests ahead of it. 0: it is next."""
+    seed: _builtins.int
+    """The seed that holds: the caller's, else chosen here. To be sent with what continues the generation. Absent: greedy, nothing is drawn."""
+    fingerprint: _builtins.str
+    """What the text depends on beside the request: engine, weights, shapes. Two workers with equal ones give equal text. Empty: not known
+    before the model is loaded; GenerationStarted says it.
+    """
+    resumed_from: _builtins.int
+    """The index that the first token will have. 0: the generation begins."""
     def __init__(
         self,
         *,
@@ -183,14 +378,85 @@ class GenerationAccepted(_message.Message):
         worker_id: _builtins.str = ...,
         cache_result: _messages_pb2.CacheResult.ValueType = ...,
         queue_position: _builtins.int = ...,
+        seed: _builtins.int | None = ...,
+        fingerprint: _builtins.str = ...,
+        resumed_from: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "cache_result", b"cache_result", "fingerprint", b"fingerprint", "queue_position", b"queue_position", "request_id", b"request_id", "resumed_from", b"resumed_from", "seed", b"seed", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___GenerationAccepted: _TypeAlias = GenerationAccepted  # noqa: Y015
+
+@_typing.final
+class GenerationStarted(_message.Message):
+    """The engine has begun. Sent where the fingerprint is not the one that accepted told (the model had to be loaded first), and where a
+    generation is continued.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    EXACTNESS_FIELD_NUMBER: _builtins.int
+    APPROXIMATE_BECAUSE_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """As in GenerationAccepted, and never empty where the engine can tell."""
+    exactness: Global___Exactness.ValueType
+    """Whether the whole generation so far is as it would have been without a break."""
+    approximate_because: _builtins.str
+    """Why it is not exact. Empty: it is."""
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        exactness: Global___Exactness.ValueType = ...,
+        approximate_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_result", b"cache_result", "queue_position", b"queue_position", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approximate_because", b"approximate_because", "exactness", b"exactness", "fingerprint", b"fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GenerationAccepted: _TypeAlias = GenerationAccepted  # noqa: Y015
+Global___GenerationStarted: _TypeAlias = GenerationStarted  # noqa: Y015
+
+@_typing.final
+class Progress(_message.Message):
+    """Where a request stands while there is no token to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    ETA_S_FIELD_NUMBER: _builtins.int
+    phase: Global___GenerationPhase.ValueType
+    """Where it stands."""
+    ahead: _builtins.int
+    """Accepted requests ahead of it while it is QUEUED. 0: it is next."""
+    fraction: _builtins.float
+    """Share of the phase that is done, 0.0-1.0, measured in PREFILL and expected in LOADING. 0: just begun, or not known."""
+    eta_s: _builtins.float
+    """Seconds until the phase is expected to end. 0: not known."""
+    def __init__(
+        self,
+        *,
+        phase: Global___GenerationPhase.ValueType = ...,
+        ahead: _builtins.int = ...,
+        fraction: _builtins.float = ...,
+        eta_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "eta_s", b"eta_s", "fraction", b"fraction", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class Token(_message.Message):
@@ -202,7 +468,7 @@ class Token(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Counts the generated tokens of the request, from 0, without gaps."""
+    """Counts the generated tokens of the whole generation, without gaps, from GenerationAccepted.resumed_from."""
     id: _builtins.int
     """The token's number in the model's vocabulary. 0 may be a real token. -1: the engine does not tell."""
     text: _builtins.str
@@ -258,7 +524,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """How much was read and written."""
+    """How much was read and written in the whole generation, each token once however often it was continued."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -292,10 +558,19 @@ class Completion(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     CACHE_RESULT_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
+    EXACTNESS_FIELD_NUMBER: _builtins.int
+    APPROXIMATE_BECAUSE_FIELD_NUMBER: _builtins.int
     finish_reason: Global___FinishReason.ValueType
     """Why it ended."""
     cache_result: _messages_pb2.CacheResult.ValueType
     """What the request found in the model cache."""
+    resumes: _builtins.int
+    """How often the generation was continued, this time included."""
+    exactness: Global___Exactness.ValueType
+    """Whether the whole generation is as it would have been without a break."""
+    approximate_because: _builtins.str
+    """Why it is not exact. Empty: it is."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """How much was read and written."""
@@ -311,10 +586,13 @@ class Completion(_message.Message):
         usage: Global___Usage | None = ...,
         timings: Global___Timings | None = ...,
         cache_result: _messages_pb2.CacheResult.ValueType = ...,
+        resumes: _builtins.int = ...,
+        exactness: Global___Exactness.ValueType = ...,
+        approximate_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_result", b"cache_result", "finish_reason", b"finish_reason", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approximate_because", b"approximate_because", "cache_result", b"cache_result", "exactness", b"exactness", "finish_reason", b"finish_reason", "resumes", b"resumes", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,9 +21,20 @@ class FinishReason(enum.Enum):
     LENGTH = "length"
 
 
+class ResumePolicy(enum.Enum):
+    """What is wanted of a continued generation; see ResumePolicy in worker.proto."""
+
+    EXACT = "exact"
+    FAST = "fast"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen. `temperature` 0.0 is greedy; `top_k` 0 and `top_p` 1.0 do not cut; `seed` None is the engine's choice."""
+    """How tokens are chosen. `temperature` 0.0 is greedy; `top_k` 0 and `top_p` 1.0 do not cut; `seed` None is the engine's choice.
+
+    The penalties look at the generated tokens, not at the prompt; 0.0 (and 1.0 for `repeat_penalty`) are none.
+    """
 
     max_tokens: int
     temperature: float = 0.0
@@ -31,13 +42,47 @@ class Sampling:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+
+    @property
+    def has_penalties(self) -> bool:
+        return bool(self.presence_penalty or self.frequency_penalty or self.repeat_penalty != 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a generation is taken up again: what was told of it so far, by whom, and how it is to go on.
+
+    `ids` are all `first_index` tokens, or empty where the engine that told them gave none; `text` is theirs, as far as it was told.
+    `fingerprint` is that of the engine that began. The sampling is the one of the whole generation: `max_tokens` counts from its start.
+    """
+
+    first_index: int
+    ids: tuple[int, ...] = ()
+    text: str = ""
+    fingerprint: str = ""
+    policy: ResumePolicy = ResumePolicy.FAST
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """So many of so many tokens have been read; told now and then before PromptRead where reading takes long."""
+
+    read: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """First event of a generation: the prompt has this many tokens and has been read."""
+    """The prompt has this many tokens, and it and all that is resumed from has been read.
+
+    `approximate_because` says why what follows may differ from what the undisturbed generation would have told; empty: it does not.
+    """
 
     prompt_tokens: int
+    approximate_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +104,7 @@ class Finished:
     prompt_tokens: int = -1
 
 
-GenerationEvent = PromptRead | GeneratedToken | Finished
+GenerationEvent = Reading | PromptRead | GeneratedToken | Finished
 
 
 class LoadedModel(Protocol):
@@ -69,11 +114,16 @@ class LoadedModel(Protocol):
     def max_parallel(self) -> int:
         """Generations it can run at once, 1 or more; the worker asks for no more than this."""
 
-    def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
-        """PromptRead, then GeneratedToken for each token, then Finished.
+    @property
+    def fingerprint(self) -> str:
+        """All that text depends on beside the request, as `name=value` parts joined by ";": equal ones give equal text."""
 
-        Raises InvalidField (prompt too long for the context, nothing to read), NoCapacity (it is busy), EngineFailed (this generation
-        broke; the model and what else runs on it are lost only if the error says so).
+    def generate(self, prompt: str, sampling: Sampling, resume: Resume | None = None) -> AsyncGenerator[GenerationEvent, None]:
+        """PromptRead (Reading before it where that takes long), then GeneratedToken for each token, then Finished.
+
+        With `resume` the tokens from `resume.first_index` on, and nothing of those before it. Raises InvalidField (too long for the
+        context, nothing to read, unknown ids), NoCapacity (it is busy), EngineFailed (this generation broke; the model and what else
+        runs on it are lost only if the error says so).
         """
 
     async def wait_lost(self) -> str:
