@@ -28,6 +28,7 @@ class StubServer:
     asked: list[str] = field(default_factory=list)
     headers: str = ""
     is_silent_after: bool = False
+    silent_paths: set[str] = field(default_factory=set)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
     stop_listening: Callable[[], object] = lambda: None
@@ -38,6 +39,8 @@ class StubServer:
         lengths = [line.split(":")[1] for line in head.lower().splitlines() if line.startswith("content-length")]
         body = await reader.readexactly(int(lengths[0]) if lengths else 0)
         self.asked.append(f"{path} {body.decode()}" if body else path)
+        if path in self.silent_paths:
+            await reader.read()
         status, text = self.answers.get(path, (404, ""))
         writer.write(f"HTTP/1.1 {status} stub\r\nServer: stub\r\nConnection: close\r\n{self.headers}\r\n{text}".encode())
         await writer.drain()
@@ -117,6 +120,126 @@ async def test_a_stream_without_its_end_mark_is_read(stub: StubServer, engine: O
     events = await events_of(model, "x", Sampling(max_tokens=5))
     assert text_in(events) == " a"
     assert events[-1] == Finished(FinishReason.STOP)
+
+
+FINISH = 'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'
+WHOLE = '{"choices": [{"text": " a", "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "text"),
+    [
+        ("", 'data: {"choices": [{"text": " a",\ndata:  "finish_reason": "stop"}]}\n\n', " a"),
+        ("", 'data: {"choices": [{"text": "a\u2028b\x85c"}]}\n\n' + FINISH, "a\u2028b\x85c"),
+        ("Content-Type: text/event-stream; charset=iso-8859-1\r\n", 'data: {"choices": [{"text": "\u00e9"}]}\n\n' + FINISH, "\u00e9"),
+        ("Content-Type: text/plain\r\n", "\ufeff" + CHUNK + FINISH, " a"),
+        ("Content-Type: application/json\r\n", WHOLE, " a"),
+        ("", CHUNK.replace("\n\n", "\n") + FINISH.replace("\n\n", "\n"), " a"),
+        ("", (CHUNK + FINISH).replace("\n", "\r"), " a"),
+        ("", ": waiting\n\nevent: ping\ndata: now\n\n" + CHUNK + FINISH + "data: [DONE]", " a"),
+    ],
+    ids=["two-lines", "line-separators", "charset", "byte-order-mark", "not-streamed", "no-blank-lines", "cr", "pings"],
+)
+async def test_an_odd_stream_is_read_whole(stub: StubServer, engine: OpenAIEngine, headers: str, sent: str, text: str) -> None:
+    model = await engine.load(spec_of(stub))
+    stub.answers["/v1/completions"], stub.headers = (200, sent), headers
+    events = await events_of(model, "x", Sampling(max_tokens=5))
+    assert text_in(events) == text
+    assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "words"),
+    [
+        ("Content-Type: text/html\r\n", "<html>please log in</html>", "log in"),
+        ("Content-Type: application/json\r\n", '{"error": {"message": "no memory"}}', "no memory"),
+        ("Content-Type: application/json\r\n", "{}", "before the text was complete"),
+        ("", CHUNK + 'error: {"message": "no memory"}\n\n', "no memory"),
+        ("", CHUNK + 'event: error\ndata: {"message": "no memory"}\n\n', "no memory"),
+        ("", CHUNK + "data: [DONE]\n\n", "before the text was complete"),
+        ("", CHUNK + 'data: {"choices": [{"text": "", "finish_reason": "abort"}]}\n\ndata: [DONE]\n\n', "abort"),
+        ("", "data: " + "x" * 5_000_000, "more than 4194304 bytes"),
+        ("Content-Length: 1e9\r\n", "", "broke"),
+    ],
+    ids=["page", "error-json", "empty-json", "error-line", "error-event", "early-end", "abort", "endless", "no-number"],
+)
+async def test_a_broken_answer_is_an_error(stub: StubServer, engine: OpenAIEngine, headers: str, sent: str, words: str) -> None:
+    model = await engine.load(spec_of(stub))
+    stub.answers["/v1/completions"], stub.headers = (200, sent), headers
+    with pytest.raises(EngineFailed, match=words):
+        await events_of(model, "x", Sampling(max_tokens=5))
+
+
+async def test_a_server_on_this_machine_is_reached_without_the_proxy_of_the_environment(
+    stub: StubServer, engine: OpenAIEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert await engine.load(spec_of(stub))
+    stub.address = stub.address.replace("127.0.0.1", "localhost")
+    assert await engine.load(spec_of(stub))
+
+
+async def test_a_server_far_away_is_asked_through_the_proxy_of_the_environment(
+    stub: StubServer, engine: OpenAIEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", stub.address)
+    stub.answers["http://8.8.8.8/v1/models"] = (200, LISTING)
+    await engine.load(openai_spec("http://8.8.8.8", "tiny"))
+    assert stub.asked == ["http://8.8.8.8/v1/models"]
+
+
+async def test_a_model_that_the_server_does_not_list_may_be_served(stub: StubServer, engine: OpenAIEngine) -> None:
+    stub.answers["/v1/models"] = (200, '{"data": [{"id": "other"}]}')
+    with pytest.raises(ModelLoadFailed, match=r"options\.listing"):
+        await engine.load(spec_of(stub))
+    assert await engine.load(spec_of(stub, listing="incomplete"))
+
+
+async def test_a_server_that_takes_the_connection_and_answers_nothing_is_given_up_soon(stub: StubServer, engine: OpenAIEngine) -> None:
+    stub.silent_paths.add("/v1/models")
+    for ask in (engine.check, engine.load):
+        with pytest.raises(ModelLoadFailed, match=r"did not answer within 0\.2 s"):
+            await ask(spec_of(stub, check_timeout_s=0.2))
+
+
+async def test_a_server_that_falls_silent_and_answers_nobody_loses_the_model(stub: StubServer, engine: OpenAIEngine) -> None:
+    model = await engine.load(spec_of(stub, check_timeout_s=0.1))
+    stub.silent_paths |= {"/v1/models", "/v1/completions"}
+    generation = asyncio.create_task(events_of(model, "x", Sampling(max_tokens=5)))
+    async with asyncio.timeout(5):
+        assert "has answered nothing" in await model.wait_lost()
+        await model.close()
+        with pytest.raises(EngineFailed, match="has answered nothing") as failed:
+            await generation
+    assert failed.value.is_model_lost
+
+
+async def test_a_server_that_is_slow_and_still_answers_others_keeps_the_model(stub: StubServer, engine: OpenAIEngine) -> None:
+    model = await engine.load(spec_of(stub, check_timeout_s=0.05))
+    stub.silent_paths.add("/v1/completions")
+    generation = asyncio.create_task(events_of(model, "x", Sampling(max_tokens=5)))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await model.wait_lost()
+    assert not generation.done()
+    generation.cancel()
+
+
+async def test_an_idle_model_asks_its_server_nothing(stub: StubServer, engine: OpenAIEngine) -> None:
+    model = await engine.load(spec_of(stub, check_timeout_s=0.05))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await model.wait_lost()
+    assert stub.asked == ["/v1/models"]
+
+
+async def test_a_check_loads_nothing(stub: StubServer, engine: OpenAIEngine) -> None:
+    await engine.check(spec_of(stub, residency="ollama"))
+    assert stub.asked == ["/v1/models"]
+    stub.answers["/v1/models"] = (500, "down")
+    with pytest.raises(ModelLoadFailed, match="down"):
+        await engine.check(spec_of(stub))
 
 
 async def test_a_stream_that_breaks_is_told(stub: StubServer, engine: OpenAIEngine) -> None:

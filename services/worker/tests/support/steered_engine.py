@@ -79,7 +79,9 @@ class SteeredEngine:
     def __init__(self, *, max_parallel: int = 4) -> None:
         self.max_parallel = max_parallel
         self.loads: Counter[str] = Counter()
+        self.checks: Counter[str] = Counter()
         self.cancelled_loads: list[str] = []
+        self.refusing: dict[str, str] = {}
         self.failing: dict[str, str | Exception] = {}
         self.models: dict[str, SteeredModel] = {}
         self.asked: list[Sampling] = []
@@ -99,6 +101,11 @@ class SteeredEngine:
 
     def expected_load_s(self, spec: ModelSpec) -> float:
         return spec.size_bytes / MB / 250
+
+    async def check(self, spec: ModelSpec) -> None:
+        self.checks[spec.name] += 1
+        if spec.name in self.refusing:
+            raise ModelLoadFailed(spec.name, self.refusing[spec.name])
 
     async def load(self, spec: ModelSpec) -> SteeredModel:
         self.loads[spec.name] += 1

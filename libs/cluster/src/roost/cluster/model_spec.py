@@ -77,6 +77,7 @@ TIERS: Final = (
 )  # bandwidths with their sources: roost.worker.engines.published
 PROFILES: Final = ("8b-h100", "70b-h100-tp8", "small-l40s")  # token times with their sources: the same
 RESIDENCIES: Final = ("none", "vllm-sleep", "ollama")
+LISTINGS: Final = ("complete", "incomplete")  # whether a server's list of models names all that it serves
 
 OPTIONS: Final[Mapping[str, Mapping[str, OptionRule]]] = {
     LLAMACPP: {
@@ -86,6 +87,8 @@ OPTIONS: Final[Mapping[str, Mapping[str, OptionRule]]] = {
     OPENAI: {
         "api_key_env": OptionRule(),
         "timeout_s": OptionRule(0.1, 3600, is_whole=False),
+        "check_timeout_s": OptionRule(0.01, 600, is_whole=False),
+        "listing": OptionRule(choices=LISTINGS),
         "residency": OptionRule(choices=RESIDENCIES),
     },
     SIMULATED: {

@@ -66,8 +66,8 @@ class WorkerMetrics:
     def granted(self, priority: int, waited_s: float) -> None:
         self._queue_wait.labels(str(priority)).observe(waited_s)
 
-    def generated(self, model: str) -> None:
-        self._tokens.labels(self._label(model)).inc()
+    def generated(self, model: str, tokens: int = 1) -> None:
+        self._tokens.labels(self._label(model)).inc(tokens)
 
     def first_token(self, model: str, result: CacheResult, seconds: float) -> None:
         self._first_token.labels(self._label(model), LOOKUP_RESULTS[result]).observe(seconds)

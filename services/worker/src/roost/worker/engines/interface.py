@@ -97,11 +97,13 @@ class GeneratedToken:
 class Finished:
     """Last event of a generation that was not cancelled.
 
-    `prompt_tokens` is -1, or the count where an engine learns it only at the end (its PromptRead then said 0).
+    `prompt_tokens` is -1, or the count where an engine learns it only at the end (its PromptRead then said 0). `completion_tokens` is
+    -1 where each GeneratedToken was one token, or the count where the engine was told it: a server may send several at once.
     """
 
     reason: FinishReason
     prompt_tokens: int = -1
+    completion_tokens: int = -1
 
 
 GenerationEvent = Reading | PromptRead | GeneratedToken | Finished
@@ -138,6 +140,11 @@ class Engine(Protocol):
 
     def expected_load_s(self, spec: ModelSpec) -> float:
         """Seconds a load of `spec` takes before one was measured; 0.0 where nothing is loaded here."""
+
+    async def check(self, spec: ModelSpec) -> None:
+        """Raises ModelLoadFailed for what can be seen to make `load` fail before anything is loaded: a missing or broken file, a
+        server that does not answer, a key that is not set. Cheap: seconds at most, and no memory for weights.
+        """
 
     async def load(self, spec: ModelSpec) -> LoadedModel:
         """Raises ModelLoadFailed, naming what is wrong with the source. Cancelling it leaves nothing behind."""

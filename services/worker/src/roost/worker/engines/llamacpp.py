@@ -38,6 +38,9 @@ class FileSource(Protocol):
     async def file_of(self, spec: ModelSpec) -> Path:
         """The file, made ready first where it is not. Raises ModelLoadFailed."""
 
+    async def check(self, spec: ModelSpec) -> None:
+        """Raises ModelLoadFailed if it can be seen that there will be no file, or that it is no whole model."""
+
 
 class LlamaCppModel:
     """A child with weights in it. Answers are sorted by generation; the child's death answers all of them."""
@@ -214,10 +217,15 @@ class LlamaCppEngine:
         """See `Engine.expected_load_s`. For a file that is ready."""
         return START_S + spec.size_bytes / LOAD_BYTES_PER_S
 
-    async def load(self, spec: ModelSpec) -> LlamaCppModel:
-        """See `Engine.load`."""
+    async def check(self, spec: ModelSpec) -> None:
+        """See `Engine.check`."""
         if importlib.util.find_spec("cyllama") is None:
             raise ModelLoadFailed(spec.name, f"the llamacpp engine is not installed; {INSTALL}")
+        await self._files.check(spec)
+
+    async def load(self, spec: ModelSpec) -> LlamaCppModel:
+        """See `Engine.load`."""
+        await self.check(spec)
         path = await self._files.file_of(spec)
         model = LlamaCppModel(spec)
         await model.open(path, self._threads)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from roost.cluster.catalogue import ModelSpec
@@ -14,10 +17,12 @@ from roost.worker.engines.sse import Chunk
 from roost.worker.engines.text import StopFilter
 
 DEFAULT_TIMEOUT_S: Final = 120.0  # the longest silence: a first token behind a long queue
+DEFAULT_CHECK_TIMEOUT_S: Final = 5.0  # a listing of models is at hand in milliseconds, also where the server computes
 RETRY_AFTER_S: Final = 1.0  # where a busy server names no time
 MAX_RETRY_AFTER_S: Final = 3600.0
 
 _UNKNOWN_ID: Final = -1
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +32,21 @@ class Server:
     base_url: str
     model: str
     timeout_s: float
+    check_timeout_s: float
     residency: str
+    lists_all: bool
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Server:
         url, _, model = spec.source.partition("#")
-        timeout_s = float(spec.options.get("timeout_s", DEFAULT_TIMEOUT_S))
-        return cls(url.rstrip("/"), model, timeout_s, str(spec.options.get("residency", "none")))
+        return cls(
+            base_url=url.rstrip("/"),
+            model=model,
+            timeout_s=float(spec.options.get("timeout_s", DEFAULT_TIMEOUT_S)),
+            check_timeout_s=float(spec.options.get("check_timeout_s", DEFAULT_CHECK_TIMEOUT_S)),
+            residency=str(spec.options.get("residency", "none")),
+            lists_all=spec.options.get("listing", "complete") == "complete",
+        )
 
     @property
     def root_url(self) -> str:
@@ -51,14 +64,14 @@ class Server:
                 return None
 
 
-def refusal(spec: ModelSpec, status: int, said: str, retry_after: str) -> RoostError:
+def refusal(spec: ModelSpec, status: int, said: str, retry_after_s: float = RETRY_AFTER_S) -> RoostError:
     """What an error status means to whoever asked for text. `said` is the server's sentence."""
     what = f"the server answered {status}: {said}" if said else f"the server answered {status}"
     if status in (400, 413, 422):
         is_length = status == 413 or any(word in said.lower() for word in ("context", "too long", "length", "exceed"))
         return InvalidField("prompt" if is_length else "request", what)
     if status in (429, 503):
-        return NoCapacity(f"{spec.name}: {what}", _seconds(retry_after))
+        return NoCapacity(f"{spec.name}: {what}", retry_after_s)
     if status in (401, 403):
         named = spec.options.get("api_key_env")
         hint = f"check the key in the environment variable {named}" if named else "name the variable with a key in options.api_key_env"
@@ -66,11 +79,22 @@ def refusal(spec: ModelSpec, status: int, said: str, retry_after: str) -> RoostE
     return EngineFailed(spec.name, what)
 
 
-def _seconds(retry_after: str) -> float:
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Seconds until a refused request may come again, by what the server's headers say: a number, or a date beside its own."""
+    value = headers.get("retry-after", "")
     try:
-        return min(max(float(retry_after), 0.0), MAX_RETRY_AFTER_S)
+        seconds = float(value)
     except ValueError:
-        return RETRY_AFTER_S
+        seconds = _seconds_between(headers.get("date", ""), value)
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else RETRY_AFTER_S
+
+
+def _seconds_between(earlier: str, later: str) -> float:
+    """Between two dates of HTTP; infinite where one is none."""
+    try:
+        return (parsedate_to_datetime(later) - parsedate_to_datetime(earlier)).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return math.inf
 
 
 def request_body(model: str, prompt: str, sampling: Sampling) -> Mapping[str, object]:
@@ -100,64 +124,95 @@ def listed_models(text: str) -> set[str]:
     """The names in an answer of /models; empty where it is no listing."""
     try:
         listing = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return set()
     models = listing.get("data") if isinstance(listing, dict) else None
     return {str(model.get("id")) for model in models if isinstance(model, dict)} if isinstance(models, list) else set()
 
 
 class Answer:
-    """What one stream has said so far: text, why it ended, how long the prompt was, in whatever order and number they come. Pure."""
+    """What one stream has said so far: text, why it ended, what it cost, in whatever order and number they come. Pure."""
 
     def __init__(self, model: str, sampling: Sampling) -> None:
         self._model = model
-        self._left = sampling.max_tokens
+        self._max_tokens = sampling.max_tokens
+        self._taken = 0
+        self._half = ""
         self._stop = StopFilter(sampling.stop)
         self._reason: FinishReason | None = None
         self._prompt_tokens = -1
+        self._completion_tokens = -1
         self.has_begun = False
         self.is_over = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether the text is whole; only the length of the prompt may still follow."""
+        """Whether the text is whole; only the counts of tokens may still follow."""
         return self._reason is not None
 
     def take(self, chunk: Chunk) -> list[GeneratedToken]:
         """The tokens that became certain. Raises EngineFailed if the server reports an error, or ends before the text does."""
         self.has_begun = True
         if chunk.error:
-            raise EngineFailed(self._model, f"the server broke off: {chunk.error}")
+            return self._broken_off(chunk.error)
         self._prompt_tokens = max(self._prompt_tokens, chunk.prompt_tokens)
+        self._completion_tokens = max(self._completion_tokens, chunk.completion_tokens)
         tokens = self._take_text(chunk.text)
         if chunk.finish_reason and not self.is_complete:
             self._reason = FinishReason.LENGTH if chunk.finish_reason == "length" else FinishReason.STOP
-            tokens += self._stop.flush()
+            tokens += self._rest()
         if chunk.is_done:
             self.is_over = True
             tokens += self._end_without_reason()
         return tokens
 
+    def _broken_off(self, error: str) -> list[GeneratedToken]:
+        if not self.is_complete:
+            raise EngineFailed(self._model, f"the server broke off: {error}")
+        self.is_over = True  # the text is whole, and nothing of use follows
+        return []
+
     def _take_text(self, text: str) -> list[GeneratedToken]:
         if not text or self.is_complete:
             return []
-        if self._left == 0:  # the server knows no max_tokens
+        if self._generated >= self._max_tokens:  # the server knows no max_tokens
             self._reason, self.is_over = FinishReason.LENGTH, True
-            return self._stop.flush()
-        self._left -= 1
-        tokens = self._stop.push(GeneratedToken(_UNKNOWN_ID, text))
+            return self._rest()
+        self._taken += 1
+        tokens = self._stop.push(GeneratedToken(_UNKNOWN_ID, self._whole_characters(text)))
         if self._stop.is_stopped:
             self._reason, self.is_over = FinishReason.STOP, True
         return tokens
 
+    @property
+    def _generated(self) -> int:
+        """Tokens so far: what the server says where it does, else the chunks with text."""
+        return max(self._taken, self._completion_tokens)
+
+    def _whole_characters(self, text: str) -> str:
+        """The text without halves of characters: servers that cut at UTF-16 units send a pair in two chunks."""
+        text = self._half + text
+        self._half = ""
+        if not _SURROGATE.search(text):
+            return text
+        if "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+    def _rest(self) -> list[GeneratedToken]:
+        """What was held back; nothing follows it."""
+        half, self._half = self._half, ""
+        held = self._stop.push(GeneratedToken(_UNKNOWN_ID, "\ufffd")) if half else []
+        return held + self._stop.flush()
+
     def _end_without_reason(self) -> list[GeneratedToken]:
         if self.is_complete:
             return []
-        if self._left > 0:
+        if self._generated < self._max_tokens:
             raise EngineFailed(self._model, "the server ended the stream before the text was complete")
         self._reason = FinishReason.LENGTH
-        return self._stop.flush()
+        return self._rest()
 
     def finished(self) -> Finished:
         """The last event of an answer that is over."""
-        return Finished(self._reason or FinishReason.STOP, self._prompt_tokens)
+        return Finished(self._reason or FinishReason.STOP, self._prompt_tokens, self._completion_tokens)

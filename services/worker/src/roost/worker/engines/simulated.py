@@ -157,10 +157,14 @@ class SimulatedEngine:
         """See `Engine.expected_load_s`. Exact."""
         return speed_of(spec, self._time_scale).load_s()
 
-    async def load(self, spec: ModelSpec) -> SimulatedModel:
-        """See `Engine.load`."""
+    async def check(self, spec: ModelSpec) -> None:
+        """See `Engine.check`. Nothing stands behind the entry that could be missing."""
         if spec.source != "published":
             raise ModelLoadFailed(spec.name, f"the simulated engine cannot read the source {spec.source!r}")
+
+    async def load(self, spec: ModelSpec) -> SimulatedModel:
+        """See `Engine.load`."""
+        await self.check(spec)
         speed = speed_of(spec, self._time_scale)
         await asyncio.sleep(speed.load_s())
         model = SimulatedModel(spec, speed)

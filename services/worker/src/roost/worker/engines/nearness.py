@@ -1,0 +1,44 @@
+"""Whether a host is near: on this machine or in this network, where no proxy stands between."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+RESOLVE_TIMEOUT_S: Final = 5.0  # a resolver that takes longer says nothing that a connection could use
+
+
+async def direct_routes(url: str) -> Mapping[str, None]:
+    """For `httpx.AsyncClient(mounts=…)`: what must be reached without the proxy that the environment names. Empty for a host far away."""
+    host = urlsplit(url).hostname or ""
+    if not host or not await is_near(host):
+        return {}
+    return {f"all://[{host}]" if ":" in host else f"all://{host}": None}
+
+
+async def is_near(host: str) -> bool:
+    """True for loopback, private and link-local addresses and for names of nothing else. A name that nobody here knows is far."""
+    if host.lower().rstrip(".").endswith("localhost"):
+        return True
+    try:
+        return _is_local(host)
+    except ValueError:
+        pass
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError):
+        return False
+    return bool(found) and all(_is_local(str(address[0])) for *_, address in found)
+
+
+def _is_local(address: str) -> bool:
+    """Raises ValueError for what is no address."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return not ip.is_global
