@@ -94,7 +94,7 @@ def test_the_parts_of_a_cost_are_told_apart() -> None:
     placer.advance(2.0)
     candidate = placer._fleet.get("w")
     assert candidate is not None
-    cost = placer._costs.of(candidate, PlacementRequest("r", "llama-7b"))
+    cost, _ = placer._costs.of(candidate, PlacementRequest("r", "llama-7b"))
     rate = placer._estimates.demand.rate("phi-2", 2.0)
     busy = rate * 0.1 / 8
     assert cost.load_s == 2.0
@@ -160,9 +160,9 @@ def test_of_those_that_have_the_model_ready_the_choice_is_what_a_scan_would_find
         request = PlacementRequest("r", model)
         holders = case.placer._fleet.ready_on(model)
         if holders:
-            found = policy._best_ready(request)
+            found = policy._best_ready(request, {})
             assert found is not None
-            cheapest = min(costs.of(each, request).own_s for each in holders.values())
+            cheapest = min(costs.of(each, request)[0].own_s for each in holders.values())
             assert found[1].own_s == pytest.approx(cheapest, abs=1e-4)  # the load decides between equals, at a microsecond a request
         case.decide(model)
 
@@ -178,13 +178,13 @@ def test_in_a_small_cluster_the_choice_is_what_a_scan_over_all_workers_would_fin
     assert isinstance(policy, ExpectedWait)
     for _ in range(decisions):
         request = PlacementRequest("r", "llama-7b", priority)
-        found = policy.best(request)
+        found = policy._best(request, {}, 0)
         assert found is not None
         everyone = [each for each in map(fleet.get, case.view.entries) if each is not None]
         with_it = [each for each in everyone if _has(each)]
         if with_it and priority == 0:
-            best = min(costs.of(each, request).own_s for each in with_it)
-            assert found[1].own_s <= best + max(0.0, costs.of(found[0], request).load_s) + 1e-4
+            best = min(costs.of(each, request)[0].own_s for each in with_it)
+            assert found[1].own_s <= best + max(0.0, costs.of(found[0], request)[0].load_s) + 1e-4
         case.decide(priority=priority)
 
 

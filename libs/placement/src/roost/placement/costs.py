@@ -39,22 +39,22 @@ class Use(NamedTuple):
     copies: int
 
 
+Priced = tuple[Cost, Estimate]
 NO_ROOM_NEEDED = Room(0.0, 0.0)
 _new_tuple = tuple.__new__  # half the time of the class that wraps it
 
 
 class Costs:
-    """Mutable, one owner (the placer), which sets `now` and empties `looked_at` before each decision."""
+    """Mutable, one owner (the placer), which sets `now` before each decision."""
 
     def __init__(self, fleet: Fleet, estimates: Estimates) -> None:
         self.estimates = estimates
         self.demand = estimates.demand
         self.now = 0.0
-        self.looked_at: dict[Candidate, tuple[Cost, Estimate]] = {}  # every answer of `of` since it was emptied
         self._fleet = fleet
 
-    def of(self, candidate: Candidate, request: PlacementRequest, at_most: float = math.inf) -> Cost:
-        """What the request would cost there, if it went there now.
+    def of(self, candidate: Candidate, request: PlacementRequest, at_most: float = math.inf) -> Priced:
+        """What the request would cost there, if it went there now, and the estimate that this is based on.
 
         Where that reaches `at_most` the parts that others pay may be left out: the sum of the rest has reached it.
         """
@@ -67,8 +67,7 @@ class Costs:
             cost = _new_tuple(Cost, (estimate.wait_s, 0.0, 0.0, 0.0, first_token_s, 0.0))
         else:
             cost = self._with_load(candidate, model, estimate, estimate.load_s, first_token_s, at_most)
-        self.looked_at[candidate] = (cost, estimate)
-        return cost
+        return cost, estimate
 
     def _with_load(self, candidate: Candidate, model: str, estimate: Estimate, load_s: float, first_token_s: float, at_most: float) -> Cost:
         queue_s = max(0.0, estimate.wait_s - load_s)
@@ -102,7 +101,7 @@ class Costs:
         """What is known of its loads; its parts may be based on what was worked out VICTIMS_FOR_S before."""
         weighed = candidate.weighed
         if weighed is None or not 0 <= self.now - weighed.as_of <= VICTIMS_FOR_S:
-            weighed = candidate.weighed = Weighed(self.now)
+            weighed = candidate.keep_weighed(Weighed(self.now))
         return weighed
 
     def _room(self, candidate: Candidate, short: float) -> Room:
@@ -145,9 +144,9 @@ class Costs:
         return weighed.free_bytes
 
     def _free_bytes(self, candidate: Candidate) -> float:
-        if candidate.unreserved_bytes is None:
-            candidate.unreserved_bytes = self._free_by_report(candidate)
         free, models = candidate.unreserved_bytes, candidate.state.models
+        if free is None:
+            free = candidate.keep_unreserved(self._free_by_report(candidate))
         for model in candidate.reserved.by_model:
             if model not in models:
                 free -= self.estimates.size_bytes(candidate, model)
@@ -205,7 +204,7 @@ class Costs:
         if residents is None or not 0 <= self.now - residents.as_of <= VICTIMS_FOR_S:
             uses = {model: self._use(candidate, model) for model in candidate.state.models}
             victims = tuple(sorted(self._victims(candidate, uses)))
-            residents = candidate.residents = Residents(self.now, victims, math.fsum(map(_busy_slots, uses.values())))
+            residents = candidate.keep_residents(Residents(self.now, victims, math.fsum(map(_busy_slots, uses.values()))))
         return residents
 
     def _victims(self, candidate: Candidate, uses: Mapping[str, Use]) -> list[Victim]:

@@ -24,6 +24,7 @@ from roost.placement.request import PlacementRequest
 MAX_WAITING = 1_000  # each holds a call open; beyond it callers are better off with a refusal and its retry hint
 RETRY_S = 0.1  # what no report tells of changes by then: demand that fades, residencies that come of age
 SOONEST_RETRY_S = 0.005
+TOLD_FOR_S = 1.0  # a worker that was told to load a model reports that it does by then; until then nobody else is told
 # The first of a line is bound after this many of its model's loads, whatever it costs others: waiting longer to spare them a load of theirs
 # would be no fairness. At least a second, because a load that takes no time is no reason to be hasty.
 TURN_LOADS = 2.0
@@ -110,6 +111,7 @@ class Dispatcher:
         self._aging_s = aging_s
         self._can_tell = can_tell
         self._copies: list[Copy] = []
+        self._told: dict[str, float] = {}  # models of which another copy was asked for, and when
         self._lines: dict[_LineKey, _Line] = {}
         self._count = 0
 
@@ -123,7 +125,7 @@ class Dispatcher:
         except NoWorkers:
             return None
         if isinstance(result, Patience):
-            self._note_copy(request, result)
+            self._note_copy(request, result, now)
             return None
         return result
 
@@ -229,7 +231,7 @@ class Dispatcher:
             return refusal
         line.is_stuck = False
         if isinstance(result, Patience):
-            self._note_copy(request, result)
+            self._note_copy(request, result, now)
             until_turn_s = turn_s - oldest_s
             line.retry_at = now + max(SOONEST_RETRY_S, min(RETRY_S, result.retry_in_s, until_turn_s))
             return None
@@ -249,9 +251,11 @@ class Dispatcher:
         ahead = line.queue.ahead_of(request.priority, now)
         return Waiting(ahead, line.waited_s(now), line.weight + 1 + request.priority, can_tell=self._can_tell)
 
-    def _note_copy(self, request: PlacementRequest, patience: Patience) -> None:
-        if patience.copy_to:
-            self._copies.append(Copy(patience.copy_to, request.model))
+    def _note_copy(self, request: PlacementRequest, patience: Patience, now: float) -> None:
+        model = request.model
+        if patience.copy_to and self._told.get(model, -math.inf) + TOLD_FOR_S <= now:
+            self._told[model] = now
+            self._copies.append(Copy(patience.copy_to, model))
 
     def _urgency(self, key: _LineKey, now: float) -> tuple[float, float]:
         first = self._lines[key].queue.first(now)

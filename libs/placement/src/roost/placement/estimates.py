@@ -105,14 +105,16 @@ class Estimates:
 
     def _plain(self, candidate: Candidate) -> Estimate:
         """What a request at priority 0 waits for a slot where its model is ready, whichever it is."""
-        candidate.plain = plain = self._plain_anew(candidate)
-        return plain
+        return candidate.keep_plain(self._plain_anew(candidate))
 
     def _plain_anew(self, candidate: Candidate) -> Estimate:
         slots = candidate.state.slots
-        if candidate.has_limits is None:
-            candidate.has_limits = any(0 < status.max_parallel < slots for status in candidate.state.models.values())
-        if candidate.has_limits:
+        has_limits = candidate.has_limits
+        if has_limits is None:
+            has_limits = candidate.keep_limits(
+                has_limits=any(0 < status.max_parallel < slots for status in candidate.state.models.values())
+            )
+        if has_limits:
             return DEPENDS_ON_MODEL
         ahead, free = ahead_and_free(candidate, 0)
         waiting = ahead - free
@@ -122,7 +124,7 @@ class Estimates:
             return DEPENDS_ON_MODEL
         service_s = candidate.service_time_s
         if service_s is None:
-            service_s = candidate.service_time_s = mean_service_s(candidate)
+            service_s = candidate.keep_service_time(mean_service_s(candidate))
         if not service_s:
             return DEPENDS_ON_MODEL
         return _new_tuple(Estimate, ((waiting + 1) * service_s / slots, waiting, None, False, 0.0))
@@ -186,9 +188,10 @@ class Estimates:
 
     def _service_s(self, candidate: Candidate, model: str) -> float:
         """Mean seconds that what runs and waits there holds a slot, by the worker's own measurements where it has any."""
-        if candidate.service_time_s is None:
-            candidate.service_time_s = mean_service_s(candidate)
-        return candidate.service_time_s or self._service_time_s.get(model) or self._usual_service_s()
+        service_s = candidate.service_time_s
+        if service_s is None:
+            service_s = candidate.keep_service_time(mean_service_s(candidate))
+        return service_s or self._service_time_s.get(model) or self._usual_service_s()
 
     def _usual_service_s(self) -> float:
         """The mean over all models that any worker has measured, else the default."""
@@ -217,14 +220,16 @@ class Estimates:
         size_bytes = self.size_bytes(candidate, model)
         if not size_bytes or not candidate.state.memory_capacity_bytes:
             return 0.0
-        if candidate.held_memory is None:
-            candidate.held_memory = held_memory(
+        held = candidate.held_memory
+        if held is None:
+            anew = held_memory(
                 candidate.state,
                 size_of=lambda name: self.size_bytes(candidate, name),
                 load_s=lambda status: status.ready_in_s or self.whole_load_s(candidate, status.name),
                 service_s=self._service_s(candidate, model),
             )
-        seconds = candidate.held_memory.seconds_until(size_bytes)
+            held = candidate.keep_held_memory(anew)
+        seconds = held.seconds_until(size_bytes)
         return max(0.0, seconds - candidate.entry.age_s(now)) if seconds else 0.0
 
     def size_bytes(self, candidate: Candidate, model: str) -> int:

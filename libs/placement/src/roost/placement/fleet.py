@@ -133,22 +133,12 @@ class Fleet:
         if after is not None and after.liveness is Liveness.LIVE:
             self._draining[node_id] = after
 
-    def reserved(self, candidate: Candidate) -> None:
-        """One more reservation was made for it: what `recount` would find. Followers are not told of heavier candidates."""
-        candidate.queue_depth += 1
-        candidate.outstanding += 1
-        candidate.forget_weight()
-        candidate.group.outstanding += 1
-
     def recount(self, node_id: str) -> None:
-        """The worker's reservations changed."""
+        """The worker's reservations became fewer. Followers are not told of heavier candidates (`Candidate.reserve`)."""
         candidate = self._candidates.get(node_id)
         if candidate is None:
             return
-        before = candidate.outstanding
-        candidate.count_load()
-        candidate.group.outstanding += candidate.outstanding - before
-        if candidate.outstanding < before:
+        if candidate.recount():
             for follower in self._followers:
                 follower.lighter(candidate)
 
@@ -178,13 +168,10 @@ class Fleet:
         if self._changes_group(candidate, entry, room):
             self._leave(candidate)
             moved = Candidate(entry, candidate.reserved)
-            moved.ready_since = candidate.ready_since
+            moved.go_on(candidate.ready_since)
             self._join(moved)
             return
-        before = candidate.outstanding
-        candidate.room_bytes = room
-        candidate.renew(entry)
-        candidate.group.outstanding += candidate.outstanding - before
+        candidate.renew(entry, room)
         self._set_ready(candidate, is_new=False)
         for follower in self._followers:
             follower.lighter(candidate)
@@ -193,28 +180,24 @@ class Fleet:
         """`is_new`: nobody saw when its models became ready."""
         models = candidate.state.models
         ready = {name for name, status in models.items() if status.phase is _READY}
-        before = candidate.ready
         if len(ready) != len(models) or candidate.loading:
             self._set_loading(candidate, models.keys() - ready)
-        if ready == before:
+        if ready == candidate.ready:
             return
-        candidate.ready = ready
-        for model in sorted(before - ready):  # sets of names have another order in each process, and a run must be repeatable
-            candidate.ready_since.pop(model, None)
+        lost, gained = candidate.set_ready(ready, is_new=is_new)
+        for model in sorted(lost):  # sets of names have another order in each process, and a run must be repeatable
             self._lose(candidate, model)
-        for model in sorted(ready - before):
-            if not is_new:
-                candidate.ready_since[model] = candidate.entry.received_at
+        for model in sorted(gained):
             self._ready_on.setdefault(model, {})[candidate.node_id] = candidate
             for follower in self._followers:
                 follower.gained(candidate, model)
 
     def _set_loading(self, candidate: Candidate, loading: AbstractSet[str]) -> None:
-        for model in candidate.loading - loading:
+        before = candidate.set_loading(loading)
+        for model in before - loading:
             _unlist(self._loading_on, model, candidate)
-        for model in loading - candidate.loading:
+        for model in loading - before:
             self._loading_on.setdefault(model, {})[candidate.node_id] = candidate
-        candidate.loading = loading
 
     def _lose(self, candidate: Candidate, model: str) -> None:
         for follower in self._followers:

@@ -31,7 +31,7 @@ def held_up_requests(candidate: Candidate) -> int:
             for status in candidate.state.models.values():
                 if status.queued and (not status.is_ready or 0 < status.max_parallel <= status.in_flight):
                     held_up += status.queued
-        candidate.held_up = held_up
+        candidate.keep_held_up(held_up)
     return held_up
 
 

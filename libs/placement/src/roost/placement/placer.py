@@ -15,12 +15,11 @@ from roost.cluster.errors import DeadlineImpossible
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_entry import is_later_life
 from roost.cluster.worker_state import DecisionOutcome
-from roost.placement.candidate import Candidate
 from roost.placement.costs import Costs
 from roost.placement.decision import Action, Decision
 from roost.placement.estimates import Estimates, LearnedSnapshot
 from roost.placement.fleet import Fleet
-from roost.placement.policies.policy import Patience, PatientPolicy, Policy, Waiting
+from roost.placement.policies.policy import Choice, Patience, Policy, Waiting
 from roost.placement.reasons import reason
 from roost.placement.records import DecisionRecords, Seen, seen_by
 from roost.placement.refusals import refusal
@@ -87,9 +86,10 @@ class Placer:
         self._costs = Costs(self._fleet, self._estimates)
         self._costs.now = now
         chosen = self._make_policy(self._fleet, rng, self._costs)
-        self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared else chosen
-        # Asked once: to ask what a protocol wants takes as long as to choose.
-        self._patient = self._policy if isinstance(self._policy, PatientPolicy) else None
+        self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared and not chosen.is_spread else chosen
+        # Looked up once, and not called where there is nothing to tell: each costs as much as a part of a decision.
+        self._choose = self._policy.choose
+        self._taken = None if type(chosen).taken is Policy.taken else self._policy.taken
 
     def snapshot(self) -> PlacerSnapshot:
         """What it has to know beside the view to go on. Of the policy's own state, such as whose turn it is, nothing is kept."""
@@ -118,7 +118,7 @@ class Placer:
         for node_id, since in snapshot.ready_since:
             candidate = self._fleet.get(node_id)
             if candidate is not None:
-                candidate.ready_since = dict(since)
+                candidate.go_on(dict(since))
         self._choose_by(rng, snapshot.now)
 
     @property
@@ -133,7 +133,7 @@ class Placer:
     @property
     def is_patient(self) -> bool:
         """Whether the policy lets requests wait here rather than for one worker."""
-        return self._patient is not None
+        return self._policy.is_patient and not self.is_view_shared
 
     def decide(self, request: PlacementRequest, now: float) -> Decision:
         """Choose a worker and reserve a place there.
@@ -141,12 +141,13 @@ class Placer:
         Raises UnknownModel, NoWorkers, ModelTooLarge, and DeadlineImpossible if the chosen worker would start it too late.
         """
         self.asked(request, now)
-        return self._place(request, self._policy.choose(request), now)
+        return self._place(request, self._choose(request), now)
 
     def asked(self, request: PlacementRequest, now: float) -> None:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
-        self._pass(now)
-        self._costs.looked_at.clear()
+        self._costs.now = now  # as `_pass` does
+        if now >= self._reservations.next_expiry:
+            self._pass(now)
         model = request.model
         if not self._fleet.has_ready(model):
             self._view.check_known(model)
@@ -158,15 +159,12 @@ class Placer:
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
         self._pass(now)
-        self._costs.looked_at.clear()
-        if self._patient is None:
-            return self._place(request, self._policy.choose(request), now)
-        chosen = self._patient.choose_or_wait(request, waiting)
-        if not isinstance(chosen, Patience):
-            return self._place(request, chosen, now)
-        if 0 < request.deadline_s < chosen.retry_in_s + chosen.cost.own_s:
-            return self._place(request, self._policy.choose(request), now)
-        return chosen
+        choice = self._choose(request, waiting if self.is_patient else None)
+        if isinstance(choice, Patience):
+            if not 0 < request.deadline_s < choice.retry_in_s + choice.cost.own_s:
+                return choice
+            choice = self._choose(request)
+        return self._place(request, choice, now)
 
     def load_s(self, model: str) -> float:
         """What a load of the model is expected to take on one of the workers that can load it."""
@@ -190,17 +188,26 @@ class Placer:
             return False
         return node_id not in excluded and self._view.can_load(node_id, model)
 
-    def _place(self, request: PlacementRequest, chosen: Candidate | None, now: float) -> Decision:
-        if chosen is None:
+    def _place(self, request: PlacementRequest, choice: Choice | Patience | None, now: float) -> Decision:
+        if choice is None:
             raise refusal(self._view, self._fleet, request)
-        looked_at = self._costs.looked_at.get(chosen)
-        estimate = self._estimates.of(chosen, request, now) if looked_at is None else looked_at[1]
+        if isinstance(choice, Patience):
+            raise TypeError(f"{self.policy} lets a request wait that has no time to")
+        chosen, cost, considered = choice
+        estimate = self._estimates.of(chosen, request, now) if cost is None else considered[chosen][1]
         if 0 < request.deadline_s < estimate.wait_s:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action = _SERVE if estimate.load_s is None else _COLD_START
         records = self.records
-        seen: Seen = [] if records is None else self._seen(chosen, request.model)
-        decision_id = self._reserve(request, chosen, action, now)
+        seen: Seen = [] if records is None else self._seen(choice, request.model)  # before there is a reservation
+        if self._taken is not None:
+            self._taken(request, choice)
+        self._decisions += 1
+        decision_id = f"{self.decider}-{self._decisions}"
+        reservation = _new_tuple(Reservation, (chosen.node_id, request.model, request.priority, now))
+        self._reservations.make(decision_id, reservation, chosen.reserved)
+        chosen.reserve()
+        self.statistics.decided(decision_id, action)
         decision = _new_tuple(
             Decision,
             (
@@ -211,7 +218,7 @@ class Placer:
                 action,
                 estimate.wait_s,
                 reason(self._fleet, request, chosen, self._policy.because, estimate),
-                chosen.entry.age_s(now),
+                max(0.0, now - chosen.entry.received_at),
                 self.policy,
                 False,
             ),
@@ -220,10 +227,9 @@ class Placer:
             records.decided(request, decision, seen, now)
         return decision
 
-    def _seen(self, chosen: Candidate, model: str) -> Seen:
-        """Candidates as they are before the decision makes a reservation."""
-        looked_at = self._costs.looked_at
-        return seen_by(looked_at, chosen, () if looked_at else self._fleet.ready_on(model).values(), model)
+    def _seen(self, choice: Choice, model: str) -> Seen:
+        considered = choice.considered
+        return seen_by(considered, choice.candidate, () if considered else self._fleet.ready_on(model).values(), model)
 
     def settle(self, node_id: str, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker reported which decisions have reached it: they are in its report now, and what they found is known."""
@@ -256,16 +262,6 @@ class Placer:
         if now >= self._reservations.next_expiry:
             for node_id in self._reservations.expire(now):
                 self._fleet.recount(node_id)
-
-    def _reserve(self, request: PlacementRequest, chosen: Candidate, action: Action, now: float) -> str:
-        """Keep a place for the request, and count it. The decision's id."""
-        self._decisions += 1
-        decision_id = f"{self.decider}-{self._decisions}"
-        reservation = _new_tuple(Reservation, (chosen.node_id, request.model, request.priority, now))
-        self._reservations.make(decision_id, reservation, chosen.reserved)
-        self._fleet.reserved(chosen)
-        self.statistics.decided(decision_id, action)
-        return decision_id
 
     def _entry_changed(self, before: WorkerEntry | None, after: WorkerEntry | None) -> None:
         if after is None:

@@ -18,8 +18,8 @@ from roost.cluster.view import WorkerEntry
 from roost.cluster.worker_state import CacheResult, DecisionOutcome
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
+from roost.placement.costs import Priced
 from roost.placement.decision import Decision
-from roost.placement.estimate import Estimate
 from roost.placement.request import PlacementRequest
 
 DEFAULT_CAPACITY = 1_000  # each may be the last to hold on to the states of eight workers, some kilobytes each
@@ -105,14 +105,14 @@ def _rank(considered: Considered, chosen: str) -> tuple[bool, float]:
     return (considered.entry.node_id != chosen, 0.0 if considered.cost is None else considered.cost.total_s)
 
 
-def seen_by(looked_at: Mapping[Candidate, tuple[Cost, Estimate]], chosen: Candidate, others: Iterable[Candidate], model: str) -> Seen:
+def seen_by(priced: Mapping[Candidate, Priced], chosen: Candidate, others: Iterable[Candidate], model: str) -> Seen:
     """The chosen worker, those that the policy priced, and if it priced none some `others` that have the model: at most eight."""
     seen: Seen = []
-    if 0 < len(looked_at) <= MOST_CONSIDERED and chosen in looked_at:
-        for each, (cost, _) in looked_at.items():
+    if 0 < len(priced) <= MOST_CONSIDERED and chosen in priced:
+        for each, (cost, _) in priced.items():
             seen += (each.entry, each.reserved.count, each.reserved.by_model.get(model, 0), *cost)
         return seen
-    costs = {each: cost for each, (cost, _) in looked_at.items()}
+    costs = {each: cost for each, (cost, _) in priced.items()}
     found: dict[Candidate, Cost | None] = {chosen: costs.get(chosen)}
     for each in sorted(costs, key=lambda each: costs[each].total_s) or others:
         if len(found) >= MOST_CONSIDERED:

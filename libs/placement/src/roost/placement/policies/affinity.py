@@ -6,17 +6,17 @@ and when more models are in use than fit, for then every miss puts out a model t
 
 from __future__ import annotations
 
-from roost.placement.candidate import Candidate
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
 from roost.placement.load_index import lightest
 from roost.placement.policies.coming import Coming
 from roost.placement.policies.load import load
+from roost.placement.policies.policy import Choice, Policy, Waiting, the
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 
 
-class Affinity:
+class Affinity(Policy):
     because = "is least loaded"
 
     def __init__(self, fleet: Fleet, rng: Rng) -> None:
@@ -25,12 +25,14 @@ class Affinity:
         self._everyone = IndexByGroup(fleet, load)
         self._coming = Coming(fleet)
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | None:
+        del waiting
         holders = self._holders.get(request.model)
         ready = None if holders is None else lightest((holders,), self._rng, request.excluded)
         chosen = ready or min(self._coming.to(request), key=load, default=None)
         if chosen is None:
             chosen = lightest(self._everyone.for_model(request.model), self._rng, request.excluded)
-        if chosen is not None:
-            self._coming.sending(chosen, request.model)
-        return chosen
+        return None if chosen is None else the(chosen)
+
+    def taken(self, request: PlacementRequest, choice: Choice) -> None:
+        self._coming.sending(choice.candidate, request.model)

@@ -18,6 +18,7 @@ from itertools import chain
 from roost.placement.candidate import Candidate
 from roost.placement.fleet import Fleet
 from roost.placement.ordered import Ordered, ordered
+from roost.placement.policies.policy import Choice, Policy, Waiting, the
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 
@@ -30,7 +31,7 @@ def place_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
-class ConsistentHash:
+class ConsistentHash(Policy):
     """State: the places of all candidates, in order."""
 
     because = "is the first with room on the hash ring"
@@ -41,7 +42,8 @@ class ConsistentHash:
         self._ring: Ordered[tuple[int, str]] = ordered()
         fleet.follow(self)
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | None:
+        del waiting
         groups = self._fleet.groups_for(request.model)
         barred = [candidate for node_id in request.excluded if (candidate := self._fleet.get(node_id)) and candidate.group in groups]
         workers = sum(len(group.members) for group in groups) - len(barred)
@@ -52,7 +54,7 @@ class ConsistentHash:
         for _, node_id in self._from((place_of(request.model), "")):
             candidate = self._fleet.get(node_id)
             if candidate is not None and candidate.outstanding < bound and candidate.group in groups and node_id not in request.excluded:
-                return candidate
+                return the(candidate)
         raise AssertionError("the mean is below the bound, so some worker is")
 
     def _from(self, place: tuple[int, str]) -> Iterator[tuple[int, str]]:

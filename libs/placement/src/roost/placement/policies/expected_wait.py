@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator
 
 from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
-from roost.placement.costs import FIRST_TOKEN_SHARE, Costs
+from roost.placement.costs import FIRST_TOKEN_SHARE, Costs, Priced
 from roost.placement.estimate import DEPENDS_ON_MODEL
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
 from roost.placement.load_index import lightest
 from roost.placement.policies.coming import Coming
 from roost.placement.policies.load import load
-from roost.placement.policies.policy import Patience, Waiting
+from roost.placement.policies.policy import Choice, Patience, Policy, Waiting
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.placement.sampling import draw
@@ -46,7 +46,6 @@ DEEPEST_QUEUE = 128
 PATIENCE = 1.0
 NEGLIGIBLE_SHARE = 0.1  # of a load: losses that are not worth a delay
 LOAD_WEIGHT_S = 1e-6
-TOLD_FOR_S = 1.0  # a worker that was told to load a model reports that it does by then; until then nobody else is told
 # Of four, requests of priorities 7-9 wait 3-6 % less and all together no less (20 workers that are busy for 0.8 or 0.9 of their time), and
 # a decision costs a fifth more.
 NEAREST = 2
@@ -56,13 +55,16 @@ DRAWN = 1  # by chance: where workers differ in ways that no index knows, such a
 VICTIM_ORDER_FOR_S = 0.25
 MAX_VICTIMS = 32  # of the order by cost that are worth keeping
 
-Priced = tuple[Candidate, Cost]
+Best = tuple[Candidate, Cost]
+Considered = dict[Candidate, Priced]  # what has been priced for one question
+_new_tuple = tuple.__new__  # a third of the time of the class that wraps it
 
 
-class ExpectedWait:
+class ExpectedWait(Policy):
     """State: the indexes, the loads that were decided and not seen yet, and the models that are cheapest to put out."""
 
     because = "is expected to start it soonest"
+    is_patient = True
 
     def __init__(self, fleet: Fleet, rng: Rng, costs: Costs) -> None:
         self._fleet = fleet
@@ -72,22 +74,21 @@ class ExpectedWait:
         self._lightest = IndexByGroup(fleet, load)
         self._roomiest = IndexByGroup(fleet, self._fullness)
         self._coming = Coming(fleet)
-        self._told: dict[str, float] = {}  # models of which another copy was asked for, and when
         self._cheapest: tuple[str, ...] = ()
         self._cheapest_as_of = float("-inf")
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
-        priced = self.best(request)
-        return None if priced is None else self._sending(priced[0], request.model)
-
-    def choose_or_wait(self, request: PlacementRequest, waiting: Waiting) -> Candidate | Patience | None:
-        """The choice, or why and how long it is better to wait for another one; None if no worker can take the request."""
-        priced = self.best(request, waiting.backlog)
-        if priced is None:
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | Patience | None:
+        considered: Considered = {}
+        best = self._best(request, considered, 0 if waiting is None else waiting.backlog)
+        if best is None:
             return None
-        candidate, cost = priced
-        patience = self._patience(request, waiting, candidate, cost)
-        return patience or self._sending(candidate, request.model)
+        candidate, cost = best
+        if waiting is not None and (patience := self._patience(request, waiting, candidate, cost)) is not None:
+            return patience
+        return _new_tuple(Choice, (candidate, cost, considered))
+
+    def taken(self, request: PlacementRequest, choice: Choice) -> None:
+        self._coming.sending(choice.candidate, request.model)
 
     def _patience(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
         if candidate.queue_depth >= DEEPEST_QUEUE:
@@ -102,18 +103,11 @@ class ExpectedWait:
             return None
         return Patience(cost.queue_s - LOOKAHEAD_S, cost) if cost.queue_s > LOOKAHEAD_S else None
 
-    def _tell(self, candidate: Candidate, model: str, cost: Cost) -> Patience:
-        """Another copy is worth it: the worker loads it while the request waits, for it or for one that is there."""
-        is_told = self._told.get(model, -math.inf) + TOLD_FOR_S > self._costs.now
-        if not is_told:
-            self._told[model] = self._costs.now
-        return Patience(LOOKAHEAD_S, cost, "" if is_told else candidate.node_id)
-
     def _patience_to_load(self, request: PlacementRequest, waiting: Waiting, candidate: Candidate, cost: Cost) -> Patience | None:
         """Until there is memory, and until those who wait have waited as long as others will because of it; or until there is a copy."""
         is_copy = self._is_ready_for(request)
-        if is_copy and waiting.can_tell:
-            return self._tell(candidate, request.model, cost)
+        if is_copy and waiting.can_tell:  # the worker loads it while the request waits, for this copy or for one that is there
+            return Patience(LOOKAHEAD_S, cost, candidate.node_id)
         if cost.memory_s > LOOKAHEAD_S:
             return Patience(cost.memory_s - LOOKAHEAD_S, cost)
         loses_s = PATIENCE * cost.eviction_s
@@ -121,11 +115,11 @@ class ExpectedWait:
             return None
         return Patience((loses_s - waiting.waited_s) / max(1.0, waiting.weight), cost)
 
-    def best(self, request: PlacementRequest, backlog: int = 0) -> Priced | None:
+    def _best(self, request: PlacementRequest, considered: Considered, backlog: int) -> Best | None:
         """The choice and its cost. `backlog` others wait in the decider for the model's holders to have room, before this one."""
-        holder = self.best_holder(request)
+        holder = self._best_holder(request, considered)
         if holder is None:
-            return self.best_without(request) or self._anyone(request)
+            return self._best_without(request, considered) or self._anyone(request, considered)
         cost = holder[1]
         waits_s = cost.queue_s + cost.load_s + (backlog and self._backlog_s(holder[0], request, backlog))
         if not waits_s:
@@ -134,7 +128,7 @@ class ExpectedWait:
         worth_s = COPY_HASTE * waits_s + cost.first_token_s
         if worth_s <= self._costs.estimates.whole_load_s(holder[0], request.model):
             return holder
-        copy = self.best_without(request, worth_s - cost.load_s)
+        copy = self._best_without(request, considered, worth_s - cost.load_s)
         if copy is None:
             return holder
         if not self._costs.has_room(copy[0], request.model):
@@ -143,32 +137,33 @@ class ExpectedWait:
 
     # --- those that have it, or will ----------------------------------------------------------------
 
-    def best_holder(self, request: PlacementRequest) -> Priced | None:
+    def _best_holder(self, request: PlacementRequest, considered: Considered) -> Best | None:
         """The best of those that have the model ready or are loading it."""
-        best = self._best_ready(request)
+        best = self._best_ready(request, considered)
         if (best is not None and best[1].queue_s <= 0) or not self._coming.is_any(request.model):
             return best
         for candidate in self._coming.to(request):
-            cost = self._costs.of(candidate, request)
+            cost, _ = considered[candidate] = self._costs.of(candidate, request)
             if best is None or cost.own_s < best[1].own_s:
                 best = (candidate, cost)
         return best
 
-    def _best_ready(self, request: PlacementRequest) -> Priced | None:
+    def _best_ready(self, request: PlacementRequest, considered: Considered) -> Best | None:
         holders = self._ready.get(request.model)
         if holders is None:
             return None
         first = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
         if first is None:
             return None
-        best = (first, self._costs.of(first, request))
-        if request.priority == 0 or best[1].queue_s <= 0 or not self._costs.looked_at[first][1].ahead:  # it is next at its priority
+        cost, estimate = considered[first] = self._costs.of(first, request)
+        best = (first, cost)
+        if request.priority == 0 or cost.queue_s <= 0 or not estimate.ahead:  # it is next at its priority
             return best
         best_s, of, excluded = best[1].own_s, self._costs.of, request.excluded
         for other in holders.near(NEAREST):
             if other is first or other.node_id in excluded:
                 continue
-            cost = of(other, request)
+            cost, _ = considered[other] = of(other, request)
             own_s = cost.queue_s + cost.first_token_s  # it is ready there
             if own_s < best_s:
                 best, best_s = (other, cost), own_s
@@ -189,16 +184,16 @@ class ExpectedWait:
 
     # --- those that would have to load it -------------------------------------------------------------
 
-    def best_without(self, request: PlacementRequest, at_most: float = math.inf) -> Priced | None:
+    def _best_without(self, request: PlacementRequest, considered: Considered, at_most: float = math.inf) -> Best | None:
         """The cheapest of those that neither have the model nor are loading it, as far as they are looked at, if it is below `at_most`."""
         model = request.model
-        best: Priced | None = None
+        best: Best | None = None
         seen: list[Candidate] = []
         for candidate in self._worth_a_look(request):
             if candidate in seen or self._has_or_loads(candidate, model):
                 continue
             seen.append(candidate)
-            cost = self._costs.of(candidate, request, at_most)
+            cost, _ = considered[candidate] = self._costs.of(candidate, request, at_most)
             if cost.total_s < at_most:
                 best = (candidate, cost)
                 at_most = cost.total_s
@@ -237,13 +232,12 @@ class ExpectedWait:
         holders = self._fleet.ready_on(model)
         return self._costs.absence_s(next(iter(holders.values())), model)
 
-    def _anyone(self, request: PlacementRequest) -> Priced | None:
+    def _anyone(self, request: PlacementRequest, considered: Considered) -> Best | None:
         candidate = lightest(self._lightest.for_model(request.model), self._rng, request.excluded)
-        return None if candidate is None else (candidate, self._costs.of(candidate, request))
-
-    def _sending(self, candidate: Candidate, model: str) -> Candidate:
-        self._coming.sending(candidate, model)
-        return candidate
+        if candidate is None:
+            return None
+        cost, _ = considered[candidate] = self._costs.of(candidate, request)
+        return candidate, cost
 
     # --- keys of the indexes: each only grows by a reservation -----------------------------------------
 
@@ -257,7 +251,7 @@ class ExpectedWait:
             if base_s is None:
                 base_s = wait_of(candidate, request) + LOAD_WEIGHT_S * candidate.outstanding / candidate.state.slots
                 if candidate.plain is not DEPENDS_ON_MODEL:
-                    candidate.base_s = base_s
+                    candidate.keep_base(base_s)
             timing = candidate.state.timings.get(model)
             service_s = timing.service_time_s if timing is not None and timing.service_time_s else service_of(candidate, model)
             return base_s + FIRST_TOKEN_SHARE * service_s

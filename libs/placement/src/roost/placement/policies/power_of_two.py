@@ -7,15 +7,15 @@ more models than one worker holds: it does not know what a worker has in memory.
 
 from __future__ import annotations
 
-from roost.placement.candidate import Candidate
 from roost.placement.fleet import Fleet
 from roost.placement.policies.load import load
+from roost.placement.policies.policy import Choice, Policy, Waiting, the
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.placement.sampling import draw
 
 
-class PowerOfTwo:
+class PowerOfTwo(Policy):
     """`choices` other than two are for comparison: each further one gains little (Mitzenmacher, as above, section 3)."""
 
     because = "is the less loaded of two picked at random"
@@ -25,6 +25,7 @@ class PowerOfTwo:
         self._fleet = fleet
         self._rng = rng
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | None:
+        del waiting
         drawn = draw(self._fleet, request, self._rng, self._choices)
-        return min(drawn, key=load) if drawn else None  # of equals the first drawn, and either was as likely to be
+        return the(min(drawn, key=load)) if drawn else None  # of equals the first drawn, and either was as likely to be

@@ -13,14 +13,16 @@ from itertools import chain
 from roost.placement.candidate import Candidate
 from roost.placement.fleet import Fleet
 from roost.placement.ordered import Ordered, ordered
+from roost.placement.policies.policy import Choice, Policy, Waiting, the
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 
 
-class RoundRobin:
+class RoundRobin(Policy):
     """State: the names of all candidates in order, and the name that had the last turn. The first turn is anyone's, by chance."""
 
     because = "is next in turn"
+    is_spread = True  # each decider began with a worker of its own
 
     def __init__(self, fleet: Fleet, rng: Rng) -> None:
         self._fleet = fleet
@@ -29,22 +31,27 @@ class RoundRobin:
         self._last: str | None = None
         fleet.follow(self)
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
-        if self._last is None and len(self._names):
-            self._last = self._names[self._rng.randrange(len(self._names))]
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | None:
+        del waiting
+        last = self._last
+        if last is None and len(self._names):
+            last = self._names[self._rng.randrange(len(self._names))]
         groups = self._fleet.groups_for(request.model)
         if not groups:
             return None
-        for name in self._from_turn():
+        for name in self._after(last):
             candidate = self._fleet.get(name)
             if candidate is not None and candidate.group in groups and name not in request.excluded:
-                self._last = name
-                return candidate
+                return the(candidate)
         return None
 
-    def _from_turn(self) -> Iterator[str]:
-        """All names once, from the one whose turn it is."""
-        return chain(self._names.irange(self._last, None, (False, True)), self._names.irange(None, self._last))
+    def taken(self, request: PlacementRequest, choice: Choice) -> None:
+        del request
+        self._last = choice.candidate.node_id
+
+    def _after(self, last: str | None) -> Iterator[str]:
+        """All names once, from the one whose turn it is: the first after the one that had the last turn."""
+        return chain(self._names.irange(last, None, (False, True)), self._names.irange(None, last))
 
     def joined(self, candidate: Candidate) -> None:
         self._names.add(candidate.node_id)

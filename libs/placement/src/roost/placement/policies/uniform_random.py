@@ -7,20 +7,21 @@ is ready where the request goes only as often as it is ready anywhere.
 
 from __future__ import annotations
 
-from roost.placement.candidate import Candidate
 from roost.placement.fleet import Fleet
+from roost.placement.policies.policy import Choice, Policy, Waiting, the
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.placement.sampling import draw
 
 
-class UniformRandom:
+class UniformRandom(Policy):
     because = "was picked at random"
 
     def __init__(self, fleet: Fleet, rng: Rng) -> None:
         self._fleet = fleet
         self._rng = rng
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | None:
+        del waiting
         drawn = draw(self._fleet, request, self._rng, 1)
-        return drawn[0] if drawn else None
+        return the(drawn[0]) if drawn else None

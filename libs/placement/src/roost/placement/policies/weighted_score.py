@@ -13,6 +13,7 @@ from roost.placement.candidate import Candidate
 from roost.placement.fleet import Fleet
 from roost.placement.fleet_indexes import IndexByGroup, IndexByModel
 from roost.placement.load_index import lightest
+from roost.placement.policies.policy import Choice, Policy, Waiting, the
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 
@@ -27,7 +28,7 @@ def _without_model(candidate: Candidate) -> float:
     return -(1000 * 0 - 10 * candidate.queue_depth - 100 * candidate.state.gpu_utilization)
 
 
-class WeightedScore:
+class WeightedScore(Policy):
     """Holders of a model and all candidates are indexed by their negated score; the best is the lightest of both.
 
     A holder is filed in both, and its place among all candidates is 1000 points behind: it never wins by that one.
@@ -40,11 +41,13 @@ class WeightedScore:
         self._holders = IndexByModel(fleet, lambda _model: _with_model)
         self._everyone = IndexByGroup(fleet, _without_model)
 
-    def choose(self, request: PlacementRequest) -> Candidate | None:
+    def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | None:
+        del waiting
         holders = self._holders.get(request.model)
         if holders is None:
-            return lightest(self._everyone.for_model(request.model), self._rng, request.excluded)
-        best = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
-        if best is not None and _with_model(best) < 0:  # nobody without the model has a score above 0
-            return best
-        return lightest([holders, *self._everyone.for_model(request.model)], self._rng, request.excluded)
+            best = lightest(self._everyone.for_model(request.model), self._rng, request.excluded)
+        else:
+            best = lightest((holders,), self._rng, request.excluded) if request.excluded else holders.lightest(self._rng)
+            if best is None or _with_model(best) >= 0:  # else nobody without the model has a better score
+                best = lightest([holders, *self._everyone.for_model(request.model)], self._rng, request.excluded)
+        return None if best is None else the(best)
