@@ -43,6 +43,9 @@ class StandInSidecar(GossipServicer):
         other = gossip_pb2.Member(node_id="worker-2", address="127.0.0.1:7947", status=status, epoch=8)
         return gossip_pb2.GetMembersResponse(cluster="roost", members=[own, other])
 
+    async def CommandWorker(self, request: gossip_pb2.CommandWorkerRequest, context: Context) -> gossip_pb2.CommandWorkerResponse:
+        raise NotImplementedError
+
     async def GetMembers(self, request: gossip_pb2.GetMembersRequest, context: Context) -> gossip_pb2.GetMembersResponse:
         return self.members(self.statuses[-1])
 

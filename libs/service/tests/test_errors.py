@@ -38,6 +38,7 @@ ONE_OF_EACH: list[RoostError] = [
     errors.DeadlineImpossible(0.1, 3.25),
     errors.WorkerUnreachable("worker-1", "it holds no stream"),
     errors.WorkerSuperseded("worker-1", 1, 2),
+    errors.NotServedHere("a sidecar takes no reports", "start it with --sidecar"),
     errors.ServerStopping("the coordinator"),
     errors.ModelLoadFailed("llama-7b", "no such file"),
     errors.EngineFailed("llama-7b", "its process died"),

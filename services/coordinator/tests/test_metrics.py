@@ -118,8 +118,8 @@ def test_the_exposition_is_as_documented() -> None:
             raise ended_with
     with metrics.counting_superseded():
         pass
-    metrics.commanded("load_model", "done")
-    metrics.commanded("drain", WorkerUnreachable("worker-1", "it is gone"))
+    metrics.commands.commanded("load_model", "done")
+    metrics.commands.commanded("drain", WorkerUnreachable("worker-1", "it is gone"))
     metrics.measure(central, 2.0)
 
     lines = generate_latest(registry).decode().splitlines(keepends=True)

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from roost.cluster.errors import NoCapacity, ServerStopping, WorkerSuperseded, WorkerUnreachable
-from roost.coordinator.commands import CommandResult, Drain, LoadModel
-from roost.coordinator.worker_streams import MAX_COMMANDS, WorkerStream, WorkerStreams
+from roost.coordinator.worker_streams import WorkerStreams
+from roost.service.operating.commands import CommandResult, Drain, LoadModel
+from roost.service.operating.streams import MAX_COMMANDS, WorkerStream
 
 LONG_S = 5.0
 

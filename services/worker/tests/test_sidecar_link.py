@@ -11,7 +11,7 @@ from tiny_sidecar import sidecar_listening
 from worker_world import DEADLINE_S, serving, settings_for
 
 from roost.service.settings import BadSettings, parse_settings
-from roost.v1 import worker_pb2, worker_pb2_grpc
+from roost.v1 import coordinator_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.settings import WorkerSettings
 
 MODELS = '[models.a]\nengine = "simulated"\nsource = "published"\nsize = "40MB"\n'
@@ -39,6 +39,24 @@ async def test_a_worker_without_a_coordinator_reports_to_its_sidecar_and_says_go
             assert [model.name for model in sidecar.reports[0].catalogue.models] == ["a"]
         await sidecar.until(lambda: sidecar.is_ended)
         assert sidecar.reports[-1].draining
+
+
+async def test_a_sidecar_commands_its_worker_as_a_coordinator_does(models: Path) -> None:
+    async with sidecar_listening() as (sidecar, address):
+        settings = settings_for(models=models, coordinator_host="", sidecar=address)
+        async with serving(settings, SteeredEngine()):
+            await sidecar.until(lambda: bool(sidecar.reports))
+            loaded = await sidecar.command(load_model=coordinator_pb2.LoadModelCommand(model="a", pin=True))
+            assert (loaded.code, loaded.HasField("unfinished")) == (0, False)
+            await sidecar.until(lambda: [(each.name, each.pinned) for each in sidecar.reports[-1].models] == [("a", True)])
+            refused = await sidecar.command(load_model=coordinator_pb2.LoadModelCommand(model="b"))
+            assert (refused.code, refused.reason) == (5, "UNKNOWN_MODEL")
+            assert (await sidecar.command(unload_model=coordinator_pb2.UnloadModelCommand(model="a"))).code == 0
+            drained = await sidecar.command(drain=coordinator_pb2.DrainCommand())
+            assert (drained.code, drained.HasField("unfinished"), drained.unfinished) == (0, True, 0)
+            await sidecar.until(lambda: sidecar.reports[-1].draining)
+            assert (await sidecar.command(drain=coordinator_pb2.DrainCommand(resume=True))).code == 0
+            assert (await sidecar.command()).reason == "INVALID_FIELD"
 
 
 async def test_coordinator_and_sidecar_both_hear_of_every_arrival(models: Path) -> None:

@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 
 from grpc import aio
 
 from roost.gossip.app import RunningSidecar, sidecar
 from roost.gossip.settings import GossipSettings
-from roost.v1 import gossip_pb2, gossip_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc, state_pb2
+from roost.service.channels import open_channel
+from roost.service.tls import TlsFiles
+from roost.v1 import coordinator_pb2, coordinator_pb2_grpc, gossip_pb2, gossip_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc, state_pb2
 
 DEADLINE_S = 15.0
 State = scheduler_pb2.GetClusterStateResponse
@@ -50,6 +53,24 @@ class FakeWorker:
         assert isinstance(answer, gossip_pb2.PublishResponse), f"refused: {await self.call.code()} {await self.call.details()}"
         return answer
 
+    async def command(self) -> coordinator_pb2.Command:
+        """The next command."""
+        return (await self.welcomed()).command
+
+    async def answer(self, command: coordinator_pb2.Command, **fields: object) -> None:
+        result = coordinator_pb2.CommandResult(command_id=command.command_id, **fields)  # type: ignore[arg-type]
+        await self.call.write(gossip_pb2.PublishRequest(result=result))
+
+    async def obey(self, **unfinished: int) -> coordinator_pb2.Command:
+        """Does the next command, and reports what came of it."""
+        command = await self.command()
+        if command.HasField("load_model"):
+            await self.report(ready=[command.load_model.model])
+        else:
+            await self.report(draining=command.HasField("drain") and not command.drain.resume)
+        await self.answer(command, elapsed_s=0.25, **unfinished)
+        return command
+
     def break_off(self) -> None:
         """The stream breaks, as when the process is killed."""
         self.call.cancel()
@@ -66,6 +87,7 @@ class Member:
         self._life = life
         self.scheduler = scheduler_pb2_grpc.SchedulerStub(channel)
         self.gossip = gossip_pb2_grpc.GossipStub(channel)
+        self.coordinator = coordinator_pb2_grpc.CoordinatorStub(channel)
 
     def begin_to_stop(self) -> None:
         self._life.begin_to_stop()
@@ -192,7 +214,9 @@ async def running(node_id: str, *others: Member, **settings: object) -> AsyncIte
     life = Life(GossipSettings(node_id=node_id, **{**defaults, **settings}))  # type: ignore[arg-type]
     try:
         made = await life.start()
-        async with aio.insecure_channel(f"127.0.0.1:{made.grpc_port}") as channel:
+        authority = settings.get("peer_tls_authority")
+        tls = TlsFiles(authority=authority) if isinstance(authority, Path) else None
+        async with open_channel(f"127.0.0.1:{made.grpc_port}", tls=tls, has_retries=False) as channel:
             yield Member(made, channel, life)
     finally:
         await life.stop()

@@ -8,31 +8,51 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from roost.v1 import gossip_pb2, gossip_pb2_grpc, state_pb2
+from roost.v1 import coordinator_pb2, gossip_pb2, gossip_pb2_grpc, state_pb2
 
 DEADLINE_S = 10.0
 
 
 class TinySidecar(gossip_pb2_grpc.GossipServicer):
-    """`reports` of all streams together; `is_ended` once a stream was ended by its worker."""
+    """`reports` and `results` of all streams together; `is_ended` once a stream was ended by its worker."""
 
     def __init__(self) -> None:
         self.reports: list[state_pb2.WorkerLoadReport] = []
+        self.results: list[coordinator_pb2.CommandResult] = []
         self.is_ended = False
+        self._commands: asyncio.Queue[coordinator_pb2.Command | None] = asyncio.Queue()
         self._changed = asyncio.Event()
 
     async def Publish(
         self, request_iterator: AsyncIterator[gossip_pb2.PublishRequest], context: object
     ) -> AsyncIterator[gossip_pb2.PublishResponse]:
-        is_first = True
-        async for request in request_iterator:
-            self.reports.append(request.report)
+        before = len(self.reports)
+        reading = asyncio.ensure_future(self._read(request_iterator))
+        try:
+            await self.until(lambda: len(self.reports) > before)
+            yield gossip_pb2.PublishResponse(sidecar_epoch=1, dead_after_s=10)
+            while (command := await self._commands.get()) is not None:
+                yield gossip_pb2.PublishResponse(command=command)
+        finally:
+            reading.cancel()
+
+    async def _read(self, requests: AsyncIterator[gossip_pb2.PublishRequest]) -> None:
+        async for request in requests:
+            if request.HasField("result"):
+                self.results.append(request.result)
+            else:
+                self.reports.append(request.report)
             self._changed.set()
-            if is_first:
-                yield gossip_pb2.PublishResponse(sidecar_epoch=1, dead_after_s=10)
-            is_first = False
         self.is_ended = True
         self._changed.set()
+        self._commands.put_nowait(None)
+
+    async def command(self, **action: object) -> coordinator_pb2.CommandResult:
+        """Sends a command and returns its result."""
+        command_id = f"command-{len(self.results) + 1}"
+        self._commands.put_nowait(coordinator_pb2.Command(command_id=command_id, **action))  # type: ignore[arg-type]
+        await self.until(lambda: any(result.command_id == command_id for result in self.results))
+        return self.results[-1]
 
     def outcomes(self) -> list[str]:
         return [outcome.decision_id for report in self.reports for outcome in report.outcomes]
@@ -42,6 +62,9 @@ class TinySidecar(gossip_pb2_grpc.GossipServicer):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def CommandWorker(self, request: gossip_pb2.CommandWorkerRequest, context: object) -> gossip_pb2.CommandWorkerResponse:
+        raise NotImplementedError
 
     async def GetMembers(self, request: gossip_pb2.GetMembersRequest, context: object) -> gossip_pb2.GetMembersResponse:
         raise NotImplementedError

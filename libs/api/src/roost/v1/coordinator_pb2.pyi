@@ -120,7 +120,7 @@ class Command(_message.Message):
     UNLOAD_MODEL_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
-    """Unique in the coordinator's epoch; comes back in the result. Never empty."""
+    """Unique in the epoch of who sends it; comes back in the result. Never empty."""
     @_builtins.property
     def load_model(self) -> Global___LoadModelCommand:
         """Make a model ready."""
@@ -232,6 +232,7 @@ class CommandResult(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ELAPSED_S_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """The command this answers."""
     code: _builtins.int
@@ -242,6 +243,8 @@ class CommandResult(_message.Message):
     """Machine-readable reason, such as "MODEL_TOO_LARGE". Empty: done."""
     elapsed_s: _builtins.float
     """Seconds the command took."""
+    unfinished: _builtins.int
+    """After a drain: requests that the worker still has to finish, running and waiting. Absent: not told."""
     def __init__(
         self,
         *,
@@ -250,12 +253,15 @@ class CommandResult(_message.Message):
         message: _builtins.str = ...,
         reason: _builtins.str = ...,
         elapsed_s: _builtins.float = ...,
+        unfinished: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unfinished", b"_unfinished", "unfinished", b"unfinished"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "command_id", b"command_id", "elapsed_s", b"elapsed_s", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unfinished", b"_unfinished", "code", b"code", "command_id", b"command_id", "elapsed_s", b"elapsed_s", "message", b"message", "reason", b"reason", "unfinished", b"unfinished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__unfinished: _TypeAlias = _typing.Literal["unfinished"]  # noqa: Y015
+    _WhichOneofArgType__unfinished: _TypeAlias = _typing.Literal["_unfinished", b"_unfinished"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unfinished) -> _WhichOneofReturnType__unfinished | None: ...
 
 Global___CommandResult: _TypeAlias = CommandResult  # noqa: Y015
 

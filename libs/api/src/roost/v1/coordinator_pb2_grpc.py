@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CoordinatorStub:
-    """Knows every worker and carries an operator's wishes to them.
+    """Knows every worker and carries an operator's wishes to them. Gossip sidecars serve it too, for the whole cluster: all but Connect and
+    ReportLoad, because a worker reports to its own sidecar by roost.v1.Gossip.Publish.
     """
 
     def __init__(self, channel):
@@ -63,7 +64,8 @@ class CoordinatorStub:
 
 
 class CoordinatorServicer:
-    """Knows every worker and carries an operator's wishes to them.
+    """Knows every worker and carries an operator's wishes to them. Gossip sidecars serve it too, for the whole cluster: all but Connect and
+    ReportLoad, because a worker reports to its own sidecar by roost.v1.Gossip.Publish.
     """
 
     def Connect(self, request_iterator, context):
@@ -138,7 +140,8 @@ def add_CoordinatorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Coordinator:
-    """Knows every worker and carries an operator's wishes to them.
+    """Knows every worker and carries an operator's wishes to them. Gossip sidecars serve it too, for the whole cluster: all but Connect and
+    ReportLoad, because a worker reports to its own sidecar by roost.v1.Gossip.Publish.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CoordinatorStub:
-    """Knows every worker and carries an operator's wishes to them."""
+    """Knows every worker and carries an operator's wishes to them. Gossip sidecars serve it too, for the whole cluster: all but Connect and
+    ReportLoad, because a worker reports to its own sidecar by roost.v1.Gossip.Publish.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +48,9 @@ class CoordinatorStub:
 
 @_typing.type_check_only
 class CoordinatorAsyncStub(CoordinatorStub):
-    """Knows every worker and carries an operator's wishes to them."""
+    """Knows every worker and carries an operator's wishes to them. Gossip sidecars serve it too, for the whole cluster: all but Connect and
+    ReportLoad, because a worker reports to its own sidecar by roost.v1.Gossip.Publish.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Connect: _aio.StreamStreamMultiCallable[_coordinator_pb2.ConnectRequest, _coordinator_pb2.ConnectResponse]  # type: ignore[assignment]
@@ -61,7 +65,9 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """Lets a worker finish what it has and take nothing new, or lets it take requests again."""
 
 class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
-    """Knows every worker and carries an operator's wishes to them."""
+    """Knows every worker and carries an operator's wishes to them. Gossip sidecars serve it too, for the whole cluster: all but Connect and
+    ReportLoad, because a worker reports to its own sidecar by roost.v1.Gossip.Publish.
+    """
 
     @_abc_1.abstractmethod
     def Connect(

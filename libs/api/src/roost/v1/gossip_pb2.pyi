@@ -13,6 +13,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from roost.v1 import coordinator_pb2 as _coordinator_pb2
 from roost.v1 import messages_pb2 as _messages_pb2
 import builtins as _builtins
 import sys
@@ -87,23 +88,29 @@ Global___WorkerPresence: _TypeAlias = WorkerPresence  # noqa: Y015
 
 @_typing.final
 class PublishRequest(_message.Message):
-    """What a worker sends to its sidecar."""
+    """What a worker sends to its sidecar: a report or a result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def report(self) -> _messages_pb2.WorkerLoadReport:
         """The worker's state now. Its node_id is the sidecar's."""
+
+    @_builtins.property
+    def result(self) -> _coordinator_pb2.CommandResult:
+        """What became of a command. Not together with a report."""
 
     def __init__(
         self,
         *,
         report: _messages_pb2.WorkerLoadReport | None = ...,
+        result: _coordinator_pb2.CommandResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,29 +118,87 @@ Global___PublishRequest: _TypeAlias = PublishRequest  # noqa: Y015
 
 @_typing.final
 class PublishResponse(_message.Message):
-    """Sent once, after the first report was accepted."""
+    """What a sidecar sends to its worker: a welcome, once, after the first report was accepted, and commands."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SIDECAR_EPOCH_FIELD_NUMBER: _builtins.int
     DEAD_AFTER_S_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     sidecar_epoch: _builtins.int
-    """Which life of the sidecar this is."""
+    """Which life of the sidecar this is. 0 beside a command."""
     dead_after_s: _builtins.float
-    """Seconds of absence after which the sidecar says the worker is gone."""
+    """Seconds of absence after which the sidecar says the worker is gone. 0 beside a command."""
+    @_builtins.property
+    def command(self) -> _coordinator_pb2.Command:
+        """Something for the worker to do. Absent: this is the welcome."""
+
     def __init__(
         self,
         *,
         sidecar_epoch: _builtins.int = ...,
         dead_after_s: _builtins.float = ...,
+        command: _coordinator_pb2.Command | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_after_s", b"dead_after_s", "sidecar_epoch", b"sidecar_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "dead_after_s", b"dead_after_s", "sidecar_epoch", b"sidecar_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishResponse: _TypeAlias = PublishResponse  # noqa: Y015
+
+@_typing.final
+class CommandWorkerRequest(_message.Message):
+    """Asks a sidecar to have its worker do something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """The sidecar's own worker. Required; another name is refused."""
+    @_builtins.property
+    def command(self) -> _coordinator_pb2.Command:
+        """What is to be done. Its id is the asker's."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        command: _coordinator_pb2.Command | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandWorkerRequest: _TypeAlias = CommandWorkerRequest  # noqa: Y015
+
+@_typing.final
+class CommandWorkerResponse(_message.Message):
+    """The worker has answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> _coordinator_pb2.CommandResult:
+        """What became of it, under the asker's id. A worker that does not answer within the call's deadline is an error of the call."""
+
+    def __init__(
+        self,
+        *,
+        result: _coordinator_pb2.CommandResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandWorkerResponse: _TypeAlias = CommandWorkerResponse  # noqa: Y015
 
 @_typing.final
 class Member(_message.Message):

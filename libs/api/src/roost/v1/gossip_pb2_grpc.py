@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GossipStub:
-    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view.
+    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view, and `roost.v1.Coordinator` for operators.
     """
 
     def __init__(self, channel):
@@ -39,6 +39,11 @@ class GossipStub:
                 '/roost.v1.Gossip/Publish',
                 request_serializer=roost_dot_v1_dot_gossip__pb2.PublishRequest.SerializeToString,
                 response_deserializer=roost_dot_v1_dot_gossip__pb2.PublishResponse.FromString,
+                _registered_method=True)
+        self.CommandWorker = channel.unary_unary(
+                '/roost.v1.Gossip/CommandWorker',
+                request_serializer=roost_dot_v1_dot_gossip__pb2.CommandWorkerRequest.SerializeToString,
+                response_deserializer=roost_dot_v1_dot_gossip__pb2.CommandWorkerResponse.FromString,
                 _registered_method=True)
         self.GetMembers = channel.unary_unary(
                 '/roost.v1.Gossip/GetMembers',
@@ -83,11 +88,18 @@ class GossipStub:
 
 
 class GossipServicer:
-    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view.
+    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view, and `roost.v1.Coordinator` for operators.
     """
 
     def Publish(self, request_iterator, context):
-        """The worker's one stream: reports as to a coordinator up, one welcome down. A full report comes first.
+        """The worker's one stream, as to a coordinator: reports and command results up, a welcome and commands down. A full report comes first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommandWorker(self, request, context):
+        """Has the sidecar's own worker carry out a command, and answers with its result. Sidecars ask it of each other; it is never passed on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +169,11 @@ def add_GossipServicer_to_server(servicer, server):
                     request_deserializer=roost_dot_v1_dot_gossip__pb2.PublishRequest.FromString,
                     response_serializer=roost_dot_v1_dot_gossip__pb2.PublishResponse.SerializeToString,
             ),
+            'CommandWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommandWorker,
+                    request_deserializer=roost_dot_v1_dot_gossip__pb2.CommandWorkerRequest.FromString,
+                    response_serializer=roost_dot_v1_dot_gossip__pb2.CommandWorkerResponse.SerializeToString,
+            ),
             'GetMembers': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMembers,
                     request_deserializer=roost_dot_v1_dot_gossip__pb2.GetMembersRequest.FromString,
@@ -206,7 +223,7 @@ def add_GossipServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Gossip:
-    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view.
+    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view, and `roost.v1.Coordinator` for operators.
     """
 
     @staticmethod
@@ -226,6 +243,33 @@ class Gossip:
             '/roost.v1.Gossip/Publish',
             roost_dot_v1_dot_gossip__pb2.PublishRequest.SerializeToString,
             roost_dot_v1_dot_gossip__pb2.PublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommandWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roost.v1.Gossip/CommandWorker',
+            roost_dot_v1_dot_gossip__pb2.CommandWorkerRequest.SerializeToString,
+            roost_dot_v1_dot_gossip__pb2.CommandWorkerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,14 +32,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GossipStub:
-    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view."""
+    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view, and `roost.v1.Coordinator` for operators."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GossipAsyncStub: ...
     Publish: _grpc.StreamStreamMultiCallable[_gossip_pb2.PublishRequest, _gossip_pb2.PublishResponse]
-    """The worker's one stream: reports as to a coordinator up, one welcome down. A full report comes first."""
+    """The worker's one stream, as to a coordinator: reports and command results up, a welcome and commands down. A full report comes first."""
+    CommandWorker: _grpc.UnaryUnaryMultiCallable[_gossip_pb2.CommandWorkerRequest, _gossip_pb2.CommandWorkerResponse]
+    """Has the sidecar's own worker carry out a command, and answers with its result. Sidecars ask it of each other; it is never passed on."""
     GetMembers: _grpc.UnaryUnaryMultiCallable[_gossip_pb2.GetMembersRequest, _gossip_pb2.GetMembersResponse]
     """Every member this sidecar knows, itself included."""
     WatchMembers: _grpc.UnaryStreamMultiCallable[_gossip_pb2.WatchMembersRequest, _gossip_pb2.WatchMembersResponse]
@@ -59,11 +61,13 @@ class GossipStub:
 
 @_typing.type_check_only
 class GossipAsyncStub(GossipStub):
-    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view."""
+    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view, and `roost.v1.Coordinator` for operators."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Publish: _aio.StreamStreamMultiCallable[_gossip_pb2.PublishRequest, _gossip_pb2.PublishResponse]  # type: ignore[assignment]
-    """The worker's one stream: reports as to a coordinator up, one welcome down. A full report comes first."""
+    """The worker's one stream, as to a coordinator: reports and command results up, a welcome and commands down. A full report comes first."""
+    CommandWorker: _aio.UnaryUnaryMultiCallable[_gossip_pb2.CommandWorkerRequest, _gossip_pb2.CommandWorkerResponse]  # type: ignore[assignment]
+    """Has the sidecar's own worker carry out a command, and answers with its result. Sidecars ask it of each other; it is never passed on."""
     GetMembers: _aio.UnaryUnaryMultiCallable[_gossip_pb2.GetMembersRequest, _gossip_pb2.GetMembersResponse]  # type: ignore[assignment]
     """Every member this sidecar knows, itself included."""
     WatchMembers: _aio.UnaryStreamMultiCallable[_gossip_pb2.WatchMembersRequest, _gossip_pb2.WatchMembersResponse]  # type: ignore[assignment]
@@ -82,7 +86,7 @@ class GossipAsyncStub(GossipStub):
     """Accepts a key no longer. Last step, once nobody seals with it."""
 
 class GossipServicer(metaclass=_abc_1.ABCMeta):
-    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view."""
+    """A sidecar's local API. `roost.v1.Scheduler` is served beside it, from the sidecar's view, and `roost.v1.Coordinator` for operators."""
 
     @_abc_1.abstractmethod
     def Publish(
@@ -90,7 +94,15 @@ class GossipServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_gossip_pb2.PublishRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gossip_pb2.PublishResponse], _abc.AsyncIterator[_gossip_pb2.PublishResponse]]:
-        """The worker's one stream: reports as to a coordinator up, one welcome down. A full report comes first."""
+        """The worker's one stream, as to a coordinator: reports and command results up, a welcome and commands down. A full report comes first."""
+
+    @_abc_1.abstractmethod
+    def CommandWorker(
+        self,
+        request: _gossip_pb2.CommandWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gossip_pb2.CommandWorkerResponse, _abc.Awaitable[_gossip_pb2.CommandWorkerResponse]]:
+        """Has the sidecar's own worker carry out a command, and answers with its result. Sidecars ask it of each other; it is never passed on."""
 
     @_abc_1.abstractmethod
     def GetMembers(

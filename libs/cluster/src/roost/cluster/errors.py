@@ -159,6 +159,16 @@ class WorkerSuperseded(RoostError):
         self.current_epoch = current_epoch
 
 
+class NotServedHere(RoostError):
+    """The service is served here, but not this call of it; the message names who is to call whom instead."""
+
+    reason = "NOT_SERVED_HERE"
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}; {fix}")
+        self.fix = fix
+
+
 class ServerStopping(RoostError):
     """The process is shutting down; another one, or its next life, will answer."""
 

@@ -93,6 +93,7 @@ STATUS: Final[Mapping[type[RoostError], Row]] = {
         "A later life of the worker, or a newer stream of this one, has taken its place.",
         {"worker_id": str, "epoch": int, "current_epoch": int},
     ),
+    errors.NotServedHere: Row(_CODE.UNIMPLEMENTED, _OPERATOR, "The call belongs to another process; the message says which.", {"fix": str}),
     errors.ServerStopping: Row(
         _CODE.UNAVAILABLE, _RETRY, "The process is shutting down; RetryInfo says when to retry.", {"retry_after_s": float}
     ),

@@ -16,7 +16,6 @@ from roost.cluster.view import ClusterView
 from roost.coordinator.central import Central
 from roost.coordinator.connections import Connections, Welcome
 from roost.coordinator.metrics import CoordinatorMetrics
-from roost.coordinator.operations import Operations
 from roost.coordinator.plane import NAME, CentralPlane
 from roost.coordinator.servicers.coordinator import CoordinatorServicer
 from roost.coordinator.settings import CoordinatorSettings
@@ -27,6 +26,7 @@ from roost.placement.records import DecisionRecords
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.operating.operations import Operations
 from roost.service.scheduler.recorder import recording
 from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.server import ServiceBinding, rpc_server
@@ -98,7 +98,7 @@ def _build(
     streams = WorkerStreams(f"c{epoch:x}")
     plane = CentralPlane(central, streams, clock=time.monotonic, metrics=metrics, log=log, journal=journal)
     connections = Connections(plane, streams, welcome=Welcome(epoch, settings.dead_after_s), stop=stop)
-    operations = Operations(central, streams, metrics=metrics, log=log)
+    operations = Operations(plane, streams, metrics=metrics.commands, log=log)
     scheduler = SchedulerServicer(plane, stop=stop, kind=scheduler_pb2.PLANE_CENTRAL)
     operator = CoordinatorServicer(plane, connections, operations, command_timeout_s=settings.command_timeout_s)
     return plane, (

@@ -12,17 +12,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from roost.cluster.errors import InvalidField, WorkerSuperseded
+from roost.cluster.errors import WorkerSuperseded
 from roost.cluster.worker_state import WorkerState
-from roost.coordinator.commands import Command, CommandResult
 from roost.coordinator.plane import CentralPlane
-from roost.coordinator.worker_streams import WorkerStream, WorkerStreams
-from roost.service.streams import StopSignal, Write, stream_tasks
+from roost.coordinator.worker_streams import WorkerStreams
+from roost.service.operating.commands import Command
+from roost.service.operating.serving import Upward, first_report, serve_stream
+from roost.service.streams import StopSignal, Write
 
-FIRST_REPORT_S: Final = 10.0  # a worker sends it as it connects; a stream without one is not a worker's
 BREAK_SHOWS_S: Final = 0.1  # a broken stream looks like one that was ended, until gRPC cancels its call a moment later
-
-Upward = WorkerState | CommandResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Connections:
         WorkerUnreachable (silent for too long), ServerStopping.
         """
         with self._plane.counting_superseded():
-            first = await _first_report(messages)
+            first = await first_report(messages)
             if first is not None:
                 await self._serve(first, messages, write)
 
@@ -61,35 +59,18 @@ class Connections:
         self._report(first, number)
         stream = self._streams.open(first.node_id, first.epoch, number)
         has_said_goodbye = False
+
+        def report(state: WorkerState) -> None:
+            self._report(state, number)
+
         try:
-            async with stream_tasks() as tasks:
-                companions = (self._send(stream, write), stream.refuse_when_ended(), self._stop.refuse_when_set())
-                running = [tasks.create_task(companion) for companion in companions]
-                async for message in messages:
-                    self._take(stream, message)
-                for task in running:
-                    task.cancel()
-                await asyncio.sleep(BREAK_SHOWS_S)
-                has_said_goodbye = True
+            await serve_stream(stream, messages, write, welcome=self._welcome, report=report, stop=self._stop)
+            await asyncio.sleep(BREAK_SHOWS_S)
+            has_said_goodbye = True
         finally:
             if self._streams.close(stream) and not self._stop.is_set:
                 ended = self._plane.stream_ended if has_said_goodbye else self._plane.stream_lost
                 ended(stream.worker_id, stream.epoch, stream.number)
-
-    async def _send(self, stream: WorkerStream, write: Write[Downward]) -> None:
-        await write(self._welcome)
-        while True:
-            await write(await stream.next_command())
-
-    def _take(self, stream: WorkerStream, message: Upward) -> None:
-        if isinstance(message, CommandResult):
-            stream.resolve(message)
-            return
-        if message.node_id != stream.worker_id:
-            raise InvalidField("node_id", f"may not change on a stream (was {stream.worker_id}, is {message.node_id})")
-        if message.epoch != stream.epoch:
-            raise InvalidField("epoch", f"may not change on a stream (was {stream.epoch}, is {message.epoch})")
-        self._report(message, stream.number)
 
     def _report(self, state: WorkerState, number: int) -> None:
         reported = self._plane.report(state, is_streamed=True, stream=number)
@@ -97,15 +78,3 @@ class Connections:
             refusal = WorkerSuperseded(state.node_id, state.epoch, reported.later_epoch)
             self._plane.older_life(refusal)
             raise refusal
-
-
-async def _first_report(messages: AsyncIterator[Upward]) -> WorkerState | None:
-    """The first report, or None if the worker left without one. Raises InvalidField."""
-    try:
-        async with asyncio.timeout(FIRST_REPORT_S):
-            first = await anext(messages, None)
-    except TimeoutError:
-        raise InvalidField("report", f"the first one did not come within {FIRST_REPORT_S:g} s") from None
-    if isinstance(first, CommandResult):
-        raise InvalidField("message", "the first message of a stream must be a report")
-    return first

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from roost.cluster.errors import InvalidField, RoostError, WorkerSuperseded
+from roost.cluster.errors import InvalidField, WorkerSuperseded
 from roost.cluster.worker_state import Liveness
 from roost.coordinator.central import Central
+from roost.service.operating.metrics import CommandMetrics
 from roost.service.scheduler.metrics import DecisionMetrics
 
 
@@ -30,7 +31,7 @@ class CoordinatorMetrics(DecisionMetrics):
         )
         self._reservations = Gauge("roost_reservations", "Decisions that no report has shown yet.", registry=registry)
         self._view_version = Gauge("roost_view_version", "Visible changes of the view since the coordinator started.", registry=registry)
-        self._commands = Counter("roost_commands", "Commands to workers, by what became of them.", ["command", "result"], registry=registry)
+        self.commands = CommandMetrics(registry)
 
     def reported(self, *, is_accepted: bool) -> None:
         (self._accepted_reports if is_accepted else self._stale_reports).inc()
@@ -47,10 +48,6 @@ class CoordinatorMetrics(DecisionMetrics):
         except* WorkerSuperseded:
             self._superseded.inc()
             raise
-
-    def commanded(self, command: str, outcome: object) -> None:
-        """`outcome` is the error of a command that was not done."""
-        self._commands.labels(command, outcome.reason.lower() if isinstance(outcome, RoostError) else "ok").inc()
 
     def measure(self, central: Central, now: float) -> None:
         """One pass over the workers."""

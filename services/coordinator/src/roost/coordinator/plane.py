@@ -9,12 +9,12 @@ from roost.cluster.errors import WorkerSuperseded, WorkerUnreachable
 from roost.cluster.view import LivenessChange
 from roost.cluster.worker_state import Liveness, WorkerState
 from roost.coordinator.central import Central, Reported
-from roost.coordinator.commands import LoadModel
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.seldom import Seldom
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.recording.recorded import Journal
 from roost.service.logs import Logger
+from roost.service.operating.commands import LoadModel
 from roost.service.scheduler.plane import Clock, SchedulingPlane
 
 WARN_EVERY_S: Final = 60.0  # of one worker: the loser of a shared name comes back every two seconds

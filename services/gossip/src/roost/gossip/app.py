@@ -22,15 +22,17 @@ from roost.gossip.keys import Keys, read_key_file
 from roost.gossip.local_view import LocalView
 from roost.gossip.metrics import GossipMetrics, Seen
 from roost.gossip.operator import Operator
-from roost.gossip.own_worker import OwnWorker
+from roost.gossip.own_worker import OwnWorker, Voice
 from roost.gossip.plane import NAME, GossipPlane
 from roost.gossip.protocol.config import Address, Config
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.messages import Status
 from roost.gossip.protocol.node import Node
 from roost.gossip.publishing import Publishing
+from roost.gossip.reach import OtherSidecars, SidecarReach
 from roost.gossip.roster import Roster
 from roost.gossip.servicers.gossip import GossipServicer
+from roost.gossip.servicers.operating import SidecarOperatorServicer
 from roost.gossip.settings import GossipSettings
 from roost.gossip.sockets import Sockets, advertised, bound, split
 from roost.placement.placer import Placer
@@ -40,11 +42,13 @@ from roost.service.addresses import join
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.operating.operations import Operations
+from roost.service.operating.streams import CommandIds
 from roost.service.scheduler.recorder import recording
 from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.streams import StopSignal
-from roost.v1 import gossip_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
+from roost.v1 import coordinator_pb2_grpc, gossip_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
 
 STOP_GRACE_S: Final = 0.5  # for calls that are being answered; streams are told at once
 GAUGES_EVERY_S: Final = 1.0  # one pass over all members; scrapes come every few seconds
@@ -53,6 +57,7 @@ NEVER_S: Final = 1e12  # who is dead, members tell each other; the view's own ru
 RESERVATION_BOUND_S: Final = 3.0  # a load record that counts the request has come by then, or its request never arrived
 GOSSIP: Final = "roost.v1.Gossip"
 SCHEDULER: Final = "roost.v1.Scheduler"
+COORDINATOR: Final = "roost.v1.Coordinator"  # what operators call of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +162,26 @@ class _Life:
         self._stop = StopSignal(NAME)
         self._left = asyncio.Event()
         self._publishing = Publishing(driver.publish_keys, core.counters)
-        self._worker = OwnWorker(settings.name, core.plane, self._publishing, driver, dead_after_s=settings.dead_after_s, log=log)
+        ids = CommandIds(f"g{core.node.config.epoch:x}")
+        self._worker = OwnWorker(
+            settings.name, core.plane, Voice(self._publishing, driver), dead_after_s=settings.dead_after_s, ids=ids, log=log
+        )
+        reach = SidecarReach(self._worker, OtherSidecars(core.node, settings.peer_tls), core.plane, ids=ids)
+        self._operations = Operations(core.plane, reach, metrics=core.metrics.commands, log=log)
         self._roster = Roster(core.node, settings.cluster)
         self._keys = Keys(core.ring, settings.key_file, log)
 
     @property
     def services(self) -> tuple[ServiceBinding, ...]:
         operator = Operator(self._driver, self._roster, self._keys, self._left)
-        gossip = GossipServicer(self._core.plane, self._worker, operator, stop=self._stop)
+        timeout_s = self._settings.command_timeout_s
+        gossip = GossipServicer(self._core.plane, self._worker, operator, command_timeout_s=timeout_s, stop=self._stop)
         scheduler = SchedulerServicer(self._core.plane, stop=self._stop, kind=scheduler_pb2.PLANE_GOSSIP)
+        operating = SidecarOperatorServicer(self._operations, command_timeout_s=timeout_s)
         return (
             ServiceBinding(SCHEDULER, lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, server)),
             ServiceBinding(GOSSIP, lambda server: gossip_pb2_grpc.add_GossipServicer_to_server(gossip, server)),
+            ServiceBinding(COORDINATOR, lambda server: coordinator_pb2_grpc.add_CoordinatorServicer_to_server(operating, server)),
         )
 
     def begin(self, grpc_port: int) -> None:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from roost.cluster.worker_state import Liveness
 from roost.gossip.protocol.messages import Status
 from roost.gossip.protocol.wire import REJECTIONS
+from roost.service.operating.metrics import CommandMetrics
 from roost.service.scheduler.metrics import DecisionMetrics
 
 # What the node and the driver count, by what the count means. Everything else that they count is in roost_gossip_events_total.
@@ -52,6 +53,7 @@ class GossipMetrics(DecisionMetrics):
 
     def __init__(self, registry: CollectorRegistry, policy: str) -> None:
         super().__init__(registry, policy)
+        self.commands = CommandMetrics(registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"roost_{name}", text, labels, registry=registry)

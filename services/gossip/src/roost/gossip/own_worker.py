@@ -7,10 +7,10 @@ too. The sidecar outlives its worker and the worker its sidecar: neither waits f
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import dataclass
 from typing import Protocol
 
-from roost.cluster.errors import InvalidField, RoostError, WorkerSuperseded
+from roost.cluster.errors import InvalidField, WorkerSuperseded, WorkerUnreachable
 from roost.cluster.silence import STOOD_STILL_S, SUSPECT_AFTER_S
 from roost.cluster.worker_state import Liveness, WorkerState
 from roost.gossip.plane import GossipPlane
@@ -18,6 +18,8 @@ from roost.gossip.protocol.hot_state import Load
 from roost.gossip.publishing import Publishing
 from roost.gossip.records import load_of
 from roost.service.logs import Logger
+from roost.service.operating.commands import Action, CommandResult
+from roost.service.operating.streams import CommandIds, WorkerStream
 
 
 class Speaker(Protocol):
@@ -26,35 +28,36 @@ class Speaker(Protocol):
     def publish_load(self, load: Load) -> None: ...
 
 
-class WorkerStream:
-    """One stream of one life of the worker; `number` grows with each. Must be made where an event loop runs."""
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How the others hear of our worker: what changes seldom by records, what changes all the time by loads."""
 
-    def __init__(self, epoch: int, number: int) -> None:
-        self.epoch = epoch
-        self.number = number
-        self._ended: asyncio.Future[RoostError] = asyncio.get_running_loop().create_future()
+    publishing: Publishing
+    speaker: Speaker
 
-    def end(self, why: RoostError) -> None:
-        """Makes `refuse_when_ended` raise. Idempotent: the first reason stays."""
-        if not self._ended.done():
-            self._ended.set_result(why)
-
-    async def refuse_when_ended(self) -> None:
-        """Waits for `end` and raises its reason."""
-        raise await asyncio.shield(self._ended)
+    def tell(self, state: WorkerState, liveness: Liveness, now: float) -> None:
+        self.publishing.tell(state, liveness, now)
+        self.speaker.publish_load(load_of(state, liveness))
 
 
 class OwnWorker:
     """Must be used from one event loop. `dead_after_s`: seconds away after which the worker is said to be dead."""
 
     def __init__(
-        self, node_id: str, plane: GossipPlane, publishing: Publishing, speaker: Speaker, *, dead_after_s: float, log: Logger
+        self,
+        node_id: str,
+        plane: GossipPlane,
+        voice: Voice,
+        *,
+        dead_after_s: float,
+        ids: CommandIds,
+        log: Logger,
     ) -> None:
         self.node_id = node_id
+        self._ids = ids
         self.dead_after_s = dead_after_s
         self._plane = plane
-        self._publishing = publishing
-        self._speaker = speaker
+        self._voice = voice
         self._log = log
         self._stream: WorkerStream | None = None
         self._opened = 0
@@ -75,7 +78,9 @@ class OwnWorker:
 
     def open(self, first: WorkerState) -> WorkerStream:
         """The worker's new current stream, after its first report. Raises InvalidField (another's report), WorkerSuperseded."""
-        stream = WorkerStream(first.epoch, self._opened + 1)
+        if first.node_id != self.node_id:
+            raise InvalidField("node_id", f"must be {self.node_id}, the --node-id of this sidecar (got {first.node_id})")
+        stream = WorkerStream(self.node_id, first.epoch, self._opened + 1, self._ids.next_id)
         self._take(first, stream)
         self._opened += 1
         if self._stream is not None:
@@ -85,18 +90,28 @@ class OwnWorker:
         return stream
 
     def report(self, state: WorkerState, stream: WorkerStream) -> None:
-        """A further report. Raises InvalidField if it is of another worker or of another life."""
-        if state.epoch != stream.epoch:
-            raise InvalidField("epoch", f"may not change on a stream (was {stream.epoch}, is {state.epoch})")
+        """A further report on that stream. Raises WorkerSuperseded if a later life has taken its place."""
         self._take(state, stream)
 
     def close(self, stream: WorkerStream) -> None:
         """The stream ended. If it was the current one, the worker is away."""
+        stream.end(WorkerUnreachable(self.node_id, "its stream was closed"))
         if self._stream is not stream:
             return
         self._stream = None
         if self._liveness is Liveness.LIVE:
             self._miss("worker_away")
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether commands can be sent to it now."""
+        return self._stream is not None
+
+    async def command(self, action: Action, timeout_s: float) -> CommandResult:
+        """What the worker answers. Raises NoCapacity (too many under way), WorkerUnreachable."""
+        if self._stream is None:
+            raise WorkerUnreachable(self.node_id, "it holds no stream to its sidecar, so commands cannot be sent to it")
+        return await self._stream.command(action, timeout_s)
 
     def advance(self, expected_interval_s: float) -> None:
         """Lets the time that has passed take effect. Called later than expected, we stood still: what it said meanwhile lies unread."""
@@ -117,8 +132,6 @@ class OwnWorker:
         self._judge(Liveness.SUSPECT)
 
     def _take(self, state: WorkerState, stream: WorkerStream) -> None:
-        if state.node_id != self.node_id:
-            raise InvalidField("node_id", f"must be {self.node_id}, the --node-id of this sidecar (got {state.node_id})")
         applied = self._plane.local.own_report(state, self._plane.now, stream=stream.number)
         if not applied.is_accepted:
             known = applied.entry.state.epoch
@@ -128,19 +141,15 @@ class OwnWorker:
         if self._liveness is not Liveness.LIVE and self._stream is stream:
             self._log.info("worker_heard_again", worker_id=self.node_id)
         self._last, self._heard_at, self._away_since, self._liveness = state, self._plane.now, None, Liveness.LIVE
-        self._tell(state, Liveness.LIVE)
+        self._voice.tell(state, Liveness.LIVE, self._plane.now)
         self._plane.worker_changed(self.node_id)
 
     def _judge(self, liveness: Liveness) -> None:
         self._liveness = liveness
         self._plane.local.own_judged(self.node_id, liveness, self._plane.now)
         if self._last is not None:
-            self._tell(self._last, liveness)
+            self._voice.tell(self._last, liveness, self._plane.now)
         self._plane.worker_changed(self.node_id)
-
-    def _tell(self, state: WorkerState, liveness: Liveness) -> None:
-        self._publishing.tell(state, liveness, self._plane.now)
-        self._speaker.publish_load(load_of(state, liveness))
 
     def __repr__(self) -> str:
         return f"<OwnWorker {self.node_id} {'here' if self.is_here else 'away'}, last {self._last!r}>"

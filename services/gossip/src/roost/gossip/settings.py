@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
 from roost.service.settings import ServiceSettings
+from roost.service.tls import TlsFiles
 
 GOSSIP_PORT = 7946
 MAX_SEEDS = 64
@@ -62,6 +64,18 @@ class GossipSettings(ServiceSettings):
         le=3600,
         json_schema_extra={"flag": "--dead-after"},
         description="seconds after which a worker that left its sidecar, or fell silent, is listed dead; it gets no new work before that",
+    )
+    command_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        json_schema_extra={"flag": "--command-timeout"},
+        description="seconds a worker has to load, unload or drain where the caller sets no deadline; large models load for minutes",
+    )
+    peer_tls_authority: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed the other sidecars' certificates, where this one speaks TLS: commands for their "
+        "workers are sent to them; empty for the file of --tls-authority, or without one for the system's authorities",
     )
 
     remember: int = Field(
@@ -110,6 +124,13 @@ class GossipSettings(ServiceSettings):
     def name(self) -> str:
         """This member's name."""
         return self.node_id or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:MAX_WORKER_NAME] or "sidecar"
+
+    @property
+    def peer_tls(self) -> TlsFiles | None:
+        """How the other sidecars are spoken to: as they speak to us."""
+        if self.tls is None:
+            return None
+        return replace(self.tls, authority=self.peer_tls_authority or self.tls_authority)
 
     @property
     def seed_addresses(self) -> tuple[Address, ...]:

@@ -29,6 +29,7 @@ from roost.worker.gpu import GpuMeter, find_devices
 from roost.worker.lines import CoordinatorLine, SidecarLine
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
+from roost.worker.obedience import Obedience
 from roost.worker.report import Clocks, Reporter
 from roost.worker.report_link import LinkTiming, Peer, ReportLink, Source
 from roost.worker.runtime import Runtime
@@ -115,11 +116,11 @@ def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, 
     links: list[Link] = []
     if settings.coordinator:
         peer, source = Peer(settings.coordinator, settings.coordinator_tls), Source(runtime, reporter, runtime.outcomes)
-        links.append(ReportLink(CoordinatorLine(runtime, clock=time.monotonic), peer, source, metrics, timing=timing()))
+        links.append(ReportLink(CoordinatorLine(Obedience(runtime, clock=time.monotonic)), peer, source, metrics, timing=timing()))
     if settings.sidecar:
         outcomes = runtime.further_outcomes() if links else runtime.outcomes
         peer, source = Peer(settings.sidecar, settings.sidecar_tls), Source(runtime, reporter, outcomes)
-        links.append(ReportLink(SidecarLine(), peer, source, metrics, timing=timing()))
+        links.append(ReportLink(SidecarLine(Obedience(runtime, clock=time.monotonic)), peer, source, metrics, timing=timing()))
     return tuple(links)
 
 

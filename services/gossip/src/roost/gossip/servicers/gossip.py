@@ -1,9 +1,10 @@
-"""`roost.v1.Gossip`: the worker's stream, the members, and an operator's wishes."""
+"""`roost.v1.Gossip`: the worker's stream, commands for it, the members, and an operator's wishes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import replace
 
 from grpc import aio
 
@@ -13,48 +14,64 @@ from roost.gossip.operator import Operator
 from roost.gossip.own_worker import OwnWorker
 from roost.gossip.plane import GossipPlane
 from roost.service.codec import state_from_wire
+from roost.service.operating.codec import command_from_wire, command_to_wire, result_from_wire, result_to_wire
+from roost.service.operating.commands import Command
+from roost.service.operating.serving import Upward, first_report, serve_stream
 from roost.service.scheduler.codec import watch_interval
 from roost.service.streams import StopSignal, Write, open_writer, refusing_garbage, stream_tasks
 from roost.v1 import gossip_pb2, gossip_pb2_grpc
 
-FIRST_REPORT_S = 10.0  # a worker sends it as it connects; a stream without one is not a worker's
-
 PublishContext = aio.ServicerContext[gossip_pb2.PublishRequest, gossip_pb2.PublishResponse]
+CommandContext = aio.ServicerContext[gossip_pb2.CommandWorkerRequest, gossip_pb2.CommandWorkerResponse]
 WatchContext = aio.ServicerContext[gossip_pb2.WatchMembersRequest, gossip_pb2.WatchMembersResponse]
 Context = aio.ServicerContext[object, object]
 
 
 class GossipServicer(gossip_pb2_grpc.GossipServicer):
-    """Hands the worker's reports to `worker`, and everything else to `operator`."""
+    """Hands what is the worker's to `worker`, and everything else to `operator`.
 
-    def __init__(self, plane: GossipPlane, worker: OwnWorker, operator: Operator, *, stop: StopSignal) -> None:
+    `command_timeout_s` holds for commands whose sender sets no deadline.
+    """
+
+    def __init__(self, plane: GossipPlane, worker: OwnWorker, operator: Operator, *, command_timeout_s: float, stop: StopSignal) -> None:
         self._plane = plane
         self._worker = worker
         self._operator = operator
+        self._command_timeout_s = command_timeout_s
         self._stop = stop
 
     async def Publish(  # type: ignore[override]  # a coroutine, not a generator: see `roost.service.streams`
         self, request_iterator: AsyncIterable[gossip_pb2.PublishRequest], context: PublishContext
     ) -> None:
-        reports = _reports(request_iterator)
-        first = await _first(reports)
+        messages = _upward(request_iterator)
+        first = await first_report(messages)
         if first is None:
             return
         stream = self._worker.open(first)
+        welcome = gossip_pb2.PublishResponse(sidecar_epoch=self._operator.epoch, dead_after_s=self._worker.dead_after_s)
+
+        def report(state: WorkerState) -> None:
+            self._worker.report(state, stream)
+
         try:
-            async with stream_tasks() as tasks:
-                companions = (stream.refuse_when_ended(), self._stop.refuse_when_set())
-                running = [tasks.create_task(companion) for companion in companions]
-                await (await open_writer(context))(self._welcome())
-                async for state in reports:
-                    self._worker.report(state, stream)
-                for task in running:
-                    task.cancel()
+            send = await open_writer(context)
+
+            async def write(message: gossip_pb2.PublishResponse | Command) -> None:
+                await send(gossip_pb2.PublishResponse(command=command_to_wire(message)) if isinstance(message, Command) else message)
+
+            await serve_stream(stream, messages, write, welcome=welcome, report=report, stop=self._stop)
         finally:
             self._worker.close(stream)
 
-    def _welcome(self) -> gossip_pb2.PublishResponse:
-        return gossip_pb2.PublishResponse(sidecar_epoch=self._operator.epoch, dead_after_s=self._worker.dead_after_s)
+    async def CommandWorker(self, request: gossip_pb2.CommandWorkerRequest, context: CommandContext) -> gossip_pb2.CommandWorkerResponse:
+        own = self._worker.node_id
+        if request.worker_id != own:
+            raise InvalidField(
+                "worker_id", f"must be {own}, the worker of this sidecar (got {request.worker_id}); commands are not passed on"
+            )
+        command, remaining_s = command_from_wire(request.command), context.time_remaining()
+        result = await self._worker.command(command.action, self._command_timeout_s if remaining_s is None else remaining_s)
+        return gossip_pb2.CommandWorkerResponse(result=result_to_wire(replace(result, command_id=command.command_id)))
 
     async def GetMembers(self, request: gossip_pb2.GetMembersRequest, context: Context) -> gossip_pb2.GetMembersResponse:
         return self._operator.members(self._plane.now)
@@ -99,16 +116,7 @@ class GossipServicer(gossip_pb2_grpc.GossipServicer):
         return gossip_pb2.RemoveKeyResponse(saved=self._operator.keys.remove(request.key_id))
 
 
-async def _reports(requests: AsyncIterable[gossip_pb2.PublishRequest]) -> AsyncIterator[WorkerState]:
+async def _upward(requests: AsyncIterable[gossip_pb2.PublishRequest]) -> AsyncIterator[Upward]:
     with refusing_garbage():
         async for request in requests:
-            yield state_from_wire(request.report)
-
-
-async def _first(reports: AsyncIterator[WorkerState]) -> WorkerState | None:
-    """The first report, or None if the worker left without one. Raises InvalidField."""
-    try:
-        async with asyncio.timeout(FIRST_REPORT_S):
-            return await anext(reports, None)
-    except TimeoutError:
-        raise InvalidField("report", f"the first one did not come within {FIRST_REPORT_S:g} s") from None
+            yield result_from_wire(request.result) if request.HasField("result") else state_from_wire(request.report)

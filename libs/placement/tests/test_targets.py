@@ -10,7 +10,7 @@ import pytest
 from roost.cluster.errors import InvalidField, ModelTooLarge, NoWorkers, UnknownModel, UnknownWorker
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, Phase, WorkerState
-from roost.coordinator.targets import LoadTargets, LoadWish, load_targets
+from roost.placement.targets import LoadTargets, LoadWish, load_targets
 
 MODEL = CatalogueModel("sim-a", "simulated", 100)
 READY, LOADING, PINNED = (

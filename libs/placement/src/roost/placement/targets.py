@@ -37,10 +37,11 @@ class LoadTargets:
     to_load: tuple[str, ...]
 
 
-def load_targets(view: ClusterView, wish: LoadWish, reserved: Callable[[str], int], has_stream: Callable[[str], bool]) -> LoadTargets:
+def load_targets(view: ClusterView, wish: LoadWish, reserved: Callable[[str], int], can_reach: Callable[[str], bool]) -> LoadTargets:
     """Those that have it ready count first, then those that are loading it, then the least loaded ones that can load it.
 
-    `reserved(worker)` is the number of decisions on their way there. Raises UnknownModel, UnknownWorker, ModelTooLarge, NoWorkers.
+    `reserved(worker)` is the number of decisions on their way there; `can_reach(worker)` says whether commands can be sent to it.
+    Raises UnknownModel, UnknownWorker, ModelTooLarge, NoWorkers.
     """
     view.check_known(wish.model)
     if wish.worker_id:
@@ -48,7 +49,7 @@ def load_targets(view: ClusterView, wish: LoadWish, reserved: Callable[[str], in
     available = [entry for entry in view.entries.values() if entry.is_available]
     ready = [entry for entry in available if entry.state.has_ready(wish.model)]
     others = [entry for entry in available if not entry.state.has_ready(wish.model)]
-    able = [entry for entry in others if has_stream(entry.node_id) and view.can_load(entry.node_id, wish.model)]
+    able = [entry for entry in others if can_reach(entry.node_id) and view.can_load(entry.node_id, wish.model)]
     if len(ready) + len(able) < wish.replicas:
         raise _too_few(view, wish, ready=len(ready), able=len(able), available=available)
     ready.sort(key=lambda entry: (not _is_as_wished(entry, wish), entry.node_id))

@@ -1,4 +1,4 @@
-"""What the coordinator can ask of a worker, and what the worker answers. Values; the wire's form is in `codec`."""
+"""What a decider can ask of a worker, and what the worker answers. Values; the wire's form is in `codec`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Action = LoadModel | UnloadModel | Drain
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One action under way. `command_id` is unique in the coordinator's life."""
+    """One action under way. `command_id` is unique in the life of who sends it."""
 
     command_id: str
     action: Action
@@ -43,10 +43,14 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What became of a command. `code` is a google.rpc.Code, 0 when done; `reason` is the worker's machine-readable word."""
+    """What became of a command. `code` is a google.rpc.Code, 0 when done; `reason` is the worker's machine-readable word.
+
+    `unfinished`: after a drain, requests that the worker still has to finish; None where it did not say.
+    """
 
     command_id: str
     code: int = 0
     message: str = ""
     reason: str = ""
     elapsed_s: float = 0.0
+    unfinished: int | None = None

@@ -1,5 +1,7 @@
 """What an operator may ask of the cluster: load, unload, drain. Each becomes commands to workers, sent at once and awaited together.
 
+The rules are the same in both planes; how a worker is reached is a `Reach`: by the streams that workers hold, or by their sidecars.
+
 Keeps no state of its own. A command that fails does not stop the others; the error that is raised at the end names every worker that
 failed, why, and which ones succeeded.
 """
@@ -9,27 +11,54 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from roost.cluster.errors import CommandFailed, NoCapacity, RoostError, WorkerUnreachable
 from roost.cluster.names import check_model_name, check_worker_name
-from roost.cluster.view import WorkerEntry
+from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_state import Liveness
-from roost.coordinator.central import Central
-from roost.coordinator.commands import Action, Drain, LoadModel, UnloadModel
-from roost.coordinator.metrics import CoordinatorMetrics
-from roost.coordinator.targets import LoadWish, load_targets
-from roost.coordinator.worker_streams import WorkerStreams
+from roost.placement.placer import Placer
+from roost.placement.targets import LoadWish, load_targets
 from roost.service.errors import status_of
 from roost.service.logs import Logger
+from roost.service.operating.commands import Action, CommandResult, Drain, LoadModel, UnloadModel
+
+
+class Knowledge(Protocol):
+    """What a plane knows, as of now."""
+
+    @property
+    def view(self) -> ClusterView: ...
+
+    @property
+    def placer(self) -> Placer: ...
+
+
+class Reach(Protocol):
+    """How a plane reaches workers."""
+
+    def __contains__(self, worker_id: object, /) -> bool:
+        """Whether there is a way to that worker now."""
+
+    async def command(self, worker_id: str, action: Action, timeout_s: float) -> CommandResult:
+        """What the worker answers within `timeout_s`, whatever it says. Raises NoCapacity, WorkerUnreachable."""
+        ...
+
+
+class Counting(Protocol):
+    """Counts what became of each command; the outcome is the error of one that was not done."""
+
+    def commanded(self, command: str, outcome: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one worker did, and in how many seconds."""
+    """What one worker did, and in how many seconds. `unfinished`: requests it still has after a drain, None where it did not say."""
 
     worker_id: str
     elapsed_s: float = 0.0
     is_unchanged: bool = False
+    unfinished: int | None = None
 
 
 Attempts = Mapping[str, Outcome | RoostError]
@@ -38,22 +67,22 @@ Attempts = Mapping[str, Outcome | RoostError]
 class Operations:
     """Every method takes `timeout_s`, the time a worker has for its answer, and raises what `_settled` raises."""
 
-    def __init__(self, central: Central, streams: WorkerStreams, *, metrics: CoordinatorMetrics, log: Logger) -> None:
-        self._central = central
-        self._streams = streams
+    def __init__(self, knowledge: Knowledge, reach: Reach, *, metrics: Counting, log: Logger) -> None:
+        self._knowledge = knowledge
+        self._reach = reach
         self._metrics = metrics
         self._log = log
 
     async def load(self, wish: LoadWish, timeout_s: float) -> list[Outcome]:
         """Returns when the model is ready on all of them. Raises also what `load_targets` raises."""
-        targets = load_targets(self._central.view, wish, self._central.placer.reserved, self._streams.__contains__)
+        targets = load_targets(self._knowledge.view, wish, self._knowledge.placer.reserved, self._reach.__contains__)
         done = await self._command(targets.to_load, LoadModel(wish.model, wish.is_pinned), timeout_s)
         return _ordered([*done, *(Outcome(worker_id, is_unchanged=True) for worker_id in targets.unchanged)])
 
     async def unload(self, model: str, worker_id: str, timeout_s: float) -> list[Outcome]:
         """From `worker_id`, or from every live worker that has it. Raises also UnknownModel, UnknownWorker."""
         check_model_name(model)
-        view = self._central.view
+        view = self._knowledge.view
         view.check_known(model)
         if worker_id:
             holders = [view.entry(check_worker_name(worker_id, "worker_id"))]
@@ -65,9 +94,11 @@ class Operations:
 
     async def drain(self, worker_id: str, timeout_s: float, *, is_resume: bool) -> int:
         """The requests that the worker still has to finish. Raises also UnknownWorker."""
-        entry = self._central.view.entry(check_worker_name(worker_id, "worker_id"))
-        await self._command([entry.node_id], Drain(is_resume=is_resume), timeout_s)
-        return _unfinished(self._central.view.entries.get(worker_id, entry))
+        entry = self._knowledge.view.entry(check_worker_name(worker_id, "worker_id"))
+        [drained] = await self._command([entry.node_id], Drain(is_resume=is_resume), timeout_s)
+        if drained.unfinished is not None:
+            return drained.unfinished
+        return _unfinished(self._knowledge.view.entries.get(worker_id, entry))
 
     async def _command(self, worker_ids: Iterable[str], action: Action, timeout_s: float) -> list[Outcome]:
         async with asyncio.TaskGroup() as tasks:
@@ -84,10 +115,10 @@ class Operations:
         return outcome
 
     async def _one(self, worker_id: str, action: Action, timeout_s: float) -> Outcome:
-        result = await self._streams.get(worker_id).command(action, timeout_s)
+        result = await self._reach.command(worker_id, action, timeout_s)
         if result.code:
             raise CommandFailed(worker_id, result.code, result.reason, result.message)
-        return Outcome(worker_id, result.elapsed_s)
+        return Outcome(worker_id, result.elapsed_s, unfinished=result.unfinished)
 
     def _log_outcome(self, worker_id: str, action: Action, outcome: Outcome | RoostError) -> None:
         if isinstance(outcome, RoostError):
