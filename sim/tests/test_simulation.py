@@ -231,6 +231,49 @@ def test_who_waits_in_the_decider_for_a_load_is_a_join_and_no_hit() -> None:
     assert (statistics.hits, statistics.joins) == (0, counts["join"])
 
 
+@pytest.mark.parametrize("plane", ["central", "gossip"])
+def test_workers_deciders_and_clients_count_the_same_hits_joins_and_cold_starts(plane: str) -> None:
+    simulation = Simulation(
+        workers=4,
+        slots=2,
+        plane=plane,
+        models=12,
+        popularity=zipf(12, 0.7),
+        cache_models=2,
+        load=0.5,
+        arrivals=poisson(30.0),
+        service=exponential(0.1),
+        policy="expected-wait",
+        may_queue=True,
+        reports=Reports(),
+        seed=3,
+    )
+    clients = Counter(request.result for request in simulation.run(requests=1_500).record().requests)
+    workers: Counter[str] = Counter()
+    for machine in simulation.machines:
+        workers.update({result.value: count for result, count in machine.outcomes.lookups.items()})
+    assert workers == clients
+    assert set(workers) == {"hit", "join", "cold_start"}
+    if plane == "central":
+        told = simulation.plane.placer.statistics  # type: ignore[attr-defined]
+        assert (told.hits, told.joins, told.cold_starts) == (clients["hit"], clients["join"], clients["cold_start"])
+
+
+def test_a_load_that_a_worker_began_before_it_fell_is_nothing_to_its_next_life() -> None:
+    simulation = Simulation(
+        models=2,
+        cache_models=1,
+        load=5.0,
+        service=0.1,
+        trace=[Ask(0.5, 0), Ask(3.0, 1)],
+        faults=(*kill_worker(2.0, 0), *restart_worker(2.5, 0)),
+        max_attempts=1,
+    )
+    run = simulation.run()
+    assert [request.result for request in run.record().requests] == ["failed", "cold_start"]
+    assert run.totals["loads"] == 1
+
+
 def test_a_generation_alone_takes_what_the_engine_says() -> None:
     model = equal_models(1, slots=4, size_bytes=16_060_000_000)
     speed = speeds_of(model, 1.0)["model-0"]

@@ -61,7 +61,7 @@ async def test_a_model_that_cannot_be_closed_is_gone_all_the_same() -> None:
         await here.runtime.load("a")
         here.engine.close_fails_with = ValueError("already closed")
         assert await here.runtime.unload("a")
-        assert here.runtime.host.cache.used_bytes == 0
+        assert here.runtime.core.cache.used_bytes == 0
         await generate(here.runtime, "b").completed()
 
 
@@ -70,8 +70,8 @@ async def test_a_watch_that_breaks_loses_its_model_only() -> None:
         await here.runtime.load("a")
         await here.runtime.load("b")
         here.engine.models["a"].crashed.set_exception(ConnectionResetError("the watch broke"))
-        await here.until(lambda: here.runtime.host.cache.find("a") is CacheResult.COLD_START)
-        assert here.runtime.host.cache.find("b") is CacheResult.HIT
+        await here.until(lambda: here.runtime.core.cache.find("a") is CacheResult.COLD_START)
+        assert here.runtime.core.cache.find("b") is CacheResult.HIT
         await generate(here.runtime, "a").completed()
 
 

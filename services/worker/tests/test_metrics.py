@@ -7,6 +7,9 @@ import re
 from prometheus_client import CollectorRegistry, generate_latest
 
 from roost.cluster.worker_state import CacheResult, GpuSource, ModelStatus, Phase, WorkerState
+from roost.worker.core.effects import Close, Grant
+from roost.worker.core.jobs import Job
+from roost.worker.core.residency import Lease, Residency
 from roost.worker.metrics import LOOKUP_RESULTS, MAX_MODEL_LABELS, WorkerMetrics
 
 GOLDEN = """\
@@ -71,6 +74,10 @@ def state(source: GpuSource = GpuSource.BUSY_SLOTS) -> WorkerState:
     )
 
 
+def evicted(name: str) -> Close:
+    return Close(Residency(1, name, 40), is_eviction=True)
+
+
 def test_the_exposition_is_what_dashboards_rely_on() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
@@ -78,8 +85,10 @@ def test_the_exposition_is_what_dashboards_rely_on() -> None:
         metrics.looked_up("a", result)
     metrics.load_ended("a", is_ok=True, seconds=0.3)
     metrics.load_ended("a", is_ok=False, seconds=0.0)
-    metrics.evicted("a")
-    metrics.granted(0, 0.25)
+    metrics.watch(evicted("a"))
+    residency = Residency(1, "a", 40)
+    metrics.watch(Grant(Job("a", 0, 1.0, CacheResult.HIT, Lease(residency), granted_at=1.25)))
+    metrics.watch(Close(residency, is_eviction=False))
     metrics.first_token("a", CacheResult.HIT, 0.5)
     metrics.generated("a")
     for ended in ("ok", "cancelled", "failed"):
@@ -103,7 +112,7 @@ def test_beyond_sixty_four_models_the_rest_are_other() -> None:
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     for number in range(MAX_MODEL_LABELS + 10):
-        metrics.evicted(f"m{number}")
+        metrics.watch(evicted(f"m{number}"))
     shown = [line for line in exposition(registry).splitlines() if line.startswith("roost_evictions_total")]
     assert len(shown) == MAX_MODEL_LABELS + 1
     assert 'roost_evictions_total{model="other"} 10.0' in shown

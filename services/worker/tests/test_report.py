@@ -17,7 +17,7 @@ from roost.worker.report import Clocks, Reporter
 
 
 def reporter_of(here: World) -> Reporter:
-    return Reporter(here.runtime, GpuMeter(None), epoch=7, clocks=Clocks(monotonic=time.monotonic, wall=lambda: 1_800_000_000.0))
+    return Reporter(here.runtime.core, GpuMeter(None), epoch=7, clocks=Clocks(monotonic=time.monotonic, wall=lambda: 1_800_000_000.0))
 
 
 async def test_an_idle_worker_says_what_it_is() -> None:
@@ -33,7 +33,7 @@ async def test_a_retiring_model_is_not_said_to_be_ready_and_a_waiting_load_says_
     async with world(catalogue_of(a=80, b=80)) as here:
         here.engine.hold_tokens()
         running = generate(here.runtime, "a")
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         waiting = generate(here.runtime, "b")
         await waiting.until_accepted()
         state = reporter_of(here).state()
@@ -55,10 +55,10 @@ async def test_a_load_that_takes_longer_than_expected_is_still_not_ready() -> No
         here.engine.hold_loads()
         waiting = generate(here.runtime, "a")
         await waiting.until_accepted()
-        started = here.runtime.host.cache
+        started = here.runtime.core.cache
         (residency,) = started.resident
         late = Reporter(
-            here.runtime, GpuMeter(None), epoch=1, clocks=Clocks(monotonic=lambda: residency.load_started_at + 60, wall=lambda: 0.0)
+            here.runtime.core, GpuMeter(None), epoch=1, clocks=Clocks(monotonic=lambda: residency.load_started_at + 60, wall=lambda: 0.0)
         )
         assert late.state().models["a"].ready_in_s > 0
         here.engine.let_loads()
@@ -79,7 +79,7 @@ async def test_a_model_says_how_many_of_its_requests_can_run_at_once() -> None:
 
 async def test_the_catalogue_says_what_a_load_is_expected_to_take_and_then_what_it_took() -> None:
     async with world(catalogue_of(a=50, b=25)) as here:
-        here.runtime.times.loaded("b", 7.0)
+        here.runtime.core.times.loaded("b", 7.0)
         catalogue = reporter_of(here).next_report(has_catalogue=True, outcomes=()).catalogue
         assert [(model.name, model.load_time_s) for model in catalogue or ()] == [("a", pytest.approx(0.2)), ("b", 7.0)]
 
@@ -93,20 +93,18 @@ async def test_the_devices_are_believed_until_they_cannot_be_read() -> None:
         raise NVMLError(1)
 
     meter = GpuMeter(read, interval_s=0.001)
-    assert meter.reading(1, 2).source is GpuSource.BUSY_SLOTS
+    assert meter.measured is None
     await meter.run()
-    assert (meter.reading(1, 2).utilization, meter.reading(1, 2).source) == (0.5, GpuSource.BUSY_SLOTS)
+    assert meter.measured is None, "it was read once, and then no more"
 
 
 async def test_what_the_devices_say_is_reported_as_theirs() -> None:
-    meter = GpuMeter(lambda: 0.75)
-    await meter.sample()
-    assert (meter.reading(0, 2).utilization, meter.reading(0, 2).source) == (0.75, GpuSource.NVML)
-
-
-@pytest.mark.parametrize(("busy", "share"), [(0, 0.0), (1, 0.5), (2, 1.0)])
-def test_without_devices_busy_slots_are_the_utilisation(busy: int, share: float) -> None:
-    assert GpuMeter(None).reading(busy, 2).utilization == share
+    async with world() as here:
+        meter = GpuMeter(lambda: 0.75)
+        reporter = Reporter(here.runtime.core, meter, epoch=7, clocks=Clocks(monotonic=time.monotonic, wall=time.time))
+        assert reporter.state().gpu_source is GpuSource.BUSY_SLOTS
+        await meter.sample()
+        assert (reporter.state().gpu_utilization, reporter.state().gpu_source) == (0.75, GpuSource.NVML)
 
 
 async def test_what_has_not_changed_is_said_by_the_same_value_and_what_has_is_not() -> None:
@@ -117,7 +115,7 @@ async def test_what_has_not_changed_is_said_by_the_same_value_and_what_has_is_no
         first = reporter.state()
         here.engine.hold_tokens()
         running = generate(here.runtime, "a")
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         second = reporter.state()
         assert second.models["b"] is first.models["b"]
         assert (first.models["a"].in_flight, second.models["a"].in_flight) == (0, 1)

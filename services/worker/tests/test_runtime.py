@@ -49,7 +49,7 @@ async def test_who_waited_elsewhere_until_a_model_was_loaded_has_joined_and_hit_
         ]
         assert (late.cache_result, hit.cache_result) == (CacheResult.JOIN, CacheResult.HIT)
         assert here.count("roost_cache_lookups_total", model="a", result="join") == 1
-        told = {outcome.decision_id: outcome.cache_result for outcome in here.runtime.outcomes.unsent()}
+        told = {outcome.decision_id: outcome.cache_result for outcome in here.runtime.core.outcomes.unsent()}
         assert told == {"d-True": CacheResult.JOIN, "d-False": CacheResult.HIT}
         absent = await generate(here.runtime, "b", waited_for_load=True).completed()
         assert absent.cache_result is CacheResult.COLD_START, "it has left again meanwhile"
@@ -71,10 +71,10 @@ async def test_a_load_starts_at_arrival_before_a_slot_is_free() -> None:
     async with world(slots=1) as here:
         here.engine.hold_tokens()
         running = generate(here.runtime, "a")
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         waiting = generate(here.runtime, "b")
-        await here.until(lambda: here.runtime.host.cache.find("b") is CacheResult.HIT)
-        assert here.runtime.slots.queue_depth == 1
+        await here.until(lambda: here.runtime.core.cache.find("b") is CacheResult.HIT)
+        assert here.runtime.core.slots.queue_depth == 1
         here.engine.let_tokens()
         assert (await waiting.completed()).times.queued_s > 0
         await running.completed()
@@ -95,7 +95,7 @@ async def test_no_more_run_on_a_model_than_it_can_run_at_once() -> None:
     async with world(slots=4, max_parallel=2) as here:
         here.engine.hold_tokens()
         generations = [generate(here.runtime, max_tokens=2) for _ in range(6)]
-        await here.until(lambda: here.runtime.slots.unfinished == 6 and here.runtime.slots.busy == 2)
+        await here.until(lambda: here.runtime.core.slots.unfinished == 6 and here.runtime.core.slots.busy == 2)
         here.engine.let_tokens()
         for each in generations:
             await each.completed()
@@ -107,12 +107,12 @@ async def test_cancelling_a_running_request_frees_its_slot(tokens_before: int) -
     async with world(slots=1) as here:
         here.engine.hold_tokens()
         generation = generate(here.runtime, max_tokens=100)
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         for _ in range(tokens_before):
             here.engine.let_one_token()
         await generation.until(lambda: len(generation.tokens) == tokens_before and here.engine.models["a"].running == 1)
         await generation.cancel()
-        assert (here.runtime.slots.busy, here.engine.models["a"].running) == (0, 0)
+        assert (here.runtime.core.slots.busy, here.engine.models["a"].running) == (0, 0)
         here.engine.let_tokens()
         await generate(here.runtime).completed()
         assert here.count("roost_requests_total", model="a", result="cancelled") == 1
@@ -123,9 +123,9 @@ async def test_cancelling_a_queued_request_frees_its_place() -> None:
         here.engine.hold_tokens()
         running, queued = generate(here.runtime), generate(here.runtime)
         await queued.until_accepted()
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         await queued.cancel()
-        assert here.runtime.slots.unfinished == 1
+        assert here.runtime.core.slots.unfinished == 1
         here.engine.let_tokens()
         await running.completed()
 
@@ -136,7 +136,7 @@ async def test_cancelling_while_the_model_loads_leaves_the_load_to_the_next_one(
         first = generate(here.runtime)
         await first.until_accepted()
         await first.cancel()
-        assert here.runtime.slots.unfinished == 0
+        assert here.runtime.core.slots.unfinished == 0
         second = generate(here.runtime)
         assert (await second.until_accepted()).cache_result is CacheResult.JOIN
         here.engine.let_loads()
@@ -148,7 +148,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     async with world(slots=1, queue_capacity=1) as here:
         here.engine.hold_tokens()
         running = generate(here.runtime)
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         queued = generate(here.runtime)
         await queued.until_accepted()
         with pytest.raises(NoCapacity, match="the queue is full") as refused:
@@ -166,7 +166,7 @@ async def test_models_take_turns_in_memory_and_it_is_never_exceeded() -> None:
         for each in generations:
             await each.completed()
         assert here.engine.peak_mb <= 100
-        assert here.runtime.host.evictions == sum(here.engine.loads.values()) - 1
+        assert here.runtime.core.evictions == sum(here.engine.loads.values()) - 1
 
 
 async def test_a_load_that_everyone_gave_up_is_stopped_when_its_memory_is_needed() -> None:
@@ -193,7 +193,7 @@ async def test_a_model_in_constant_demand_does_not_starve_another() -> None:
                 await generate(here.runtime, "hot", max_tokens=2, priority=9).completed()
 
         demands = [asyncio.ensure_future(demand()) for _ in range(3)]
-        await here.until(lambda: here.runtime.slots.busy > 0)
+        await here.until(lambda: here.runtime.core.slots.busy > 0)
         rare = await generate(here.runtime, "rare", max_tokens=2).completed()
         stop.set()
         await asyncio.gather(*demands)
@@ -226,7 +226,7 @@ async def test_a_prompt_that_the_engine_refuses_hurts_nobody_else() -> None:
         with pytest.raises(InvalidField, match="prompt"):
             await generate(here.runtime, prompt=TOO_LONG).completed()
         await generate(here.runtime).completed()
-        assert (here.engine.loads["a"], here.runtime.slots.unfinished) == (1, 0)
+        assert (here.engine.loads["a"], here.runtime.core.slots.unfinished) == (1, 0)
         assert here.count("roost_requests_total", model="a", result="refused") == 1
 
 
@@ -241,7 +241,7 @@ async def test_a_failed_load_fails_all_who_wait_and_the_next_request_tries_again
         for each in waiting:
             with pytest.raises(ModelLoadFailed, match=r"a\.gguf is missing"):
                 await each.completed()
-        assert (here.runtime.host.cache.used_bytes, here.runtime.slots.unfinished) == (0, 0)
+        assert (here.runtime.core.cache.used_bytes, here.runtime.core.slots.unfinished) == (0, 0)
         del here.engine.failing["a"]
         await generate(here.runtime).completed()
 
@@ -270,12 +270,12 @@ async def test_one_failed_call_leaves_the_model_and_the_others_on_it_alone() -> 
     async with world() as here:
         here.engine.hold_tokens()
         other = generate(here.runtime, max_tokens=3)
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         here.engine.let_one_token()
         await other.until(lambda: len(other.tokens) == 1)
         here.engine.breaks_at = 0
         failing = generate(here.runtime)
-        await here.until(lambda: here.runtime.slots.busy == 2)
+        await here.until(lambda: here.runtime.core.slots.busy == 2)
         here.engine.let_tokens()
         with pytest.raises(EngineFailed, match="told to break"):
             await failing.completed()
@@ -289,7 +289,7 @@ async def test_a_crashed_model_takes_only_its_own_running_requests_with_it() -> 
     async with world(slots=2, max_parallel=1) as here:
         here.engine.hold_tokens()
         doomed, other = generate(here.runtime, "a"), generate(here.runtime, "b")
-        await here.until(lambda: here.runtime.slots.busy == 2)
+        await here.until(lambda: here.runtime.core.slots.busy == 2)
         queued = generate(here.runtime, "a")
         await queued.until_accepted()
         here.engine.models["a"].crash()
@@ -305,8 +305,8 @@ async def test_an_idle_model_that_crashes_is_dropped() -> None:
     async with world() as here:
         await generate(here.runtime).completed()
         here.engine.models["a"].crash()
-        await here.until(lambda: here.runtime.host.cache.used_bytes == 0)
-        assert here.runtime.host.cache.find("a") is CacheResult.COLD_START
+        await here.until(lambda: here.runtime.core.cache.used_bytes == 0)
+        assert here.runtime.core.cache.find("a") is CacheResult.COLD_START
 
 
 async def test_loading_and_unloading_by_hand() -> None:
@@ -324,15 +324,15 @@ async def test_a_pinned_model_is_not_evicted() -> None:
         await here.runtime.load("a", is_pinned=True)
         await here.runtime.load("b")
         await here.runtime.load("c")
-        assert here.runtime.host.cache.find("a") is CacheResult.HIT
-        assert here.runtime.host.cache.find("b") is CacheResult.COLD_START
+        assert here.runtime.core.cache.find("a") is CacheResult.HIT
+        assert here.runtime.core.cache.find("b") is CacheResult.COLD_START
 
 
 async def test_a_model_in_use_is_not_unloaded() -> None:
     async with world() as here:
         here.engine.hold_tokens()
         generation = generate(here.runtime)
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         with pytest.raises(ModelInUse):
             await here.runtime.unload("a")
         here.engine.let_tokens()
@@ -361,7 +361,7 @@ async def test_a_draining_worker_finishes_what_it_has_and_takes_nothing_new() ->
 async def test_measured_times_are_learned() -> None:
     async with world() as here:
         await generate(here.runtime).completed()
-        timing = here.runtime.times.timings["a"]
+        timing = here.runtime.core.times.timings["a"]
         assert timing.service_time_s > 0
         assert timing.load_time_s > 0
 
@@ -376,12 +376,12 @@ async def test_only_completed_requests_are_learned_as_service_times() -> None:
         here.engine.breaks_at = None
         here.engine.hold_tokens()
         cancelled = generate(here.runtime)
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         await cancelled.cancel()
-        assert here.runtime.times.timings["a"].service_time_s == 0
+        assert here.runtime.core.times.timings["a"].service_time_s == 0
         here.engine.let_tokens()
         await generate(here.runtime).completed()
-        assert here.runtime.times.timings["a"].service_time_s > 0
+        assert here.runtime.core.times.timings["a"].service_time_s > 0
 
 
 async def test_what_a_busy_engine_turns_away_is_refused_not_failed() -> None:
@@ -396,7 +396,7 @@ async def test_a_refused_request_is_told_to_its_decider() -> None:
     async with world(catalogue_of(a=40, big=101), slots=1, queue_capacity=1) as here:
         here.engine.hold_tokens()
         running = generate(here.runtime, decision_id="d-running")
-        await here.until(lambda: here.runtime.slots.busy == 1)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
         queued = generate(here.runtime, decision_id="d-queued")
         await queued.until_accepted()
         refusals: list[tuple[str, dict[str, object]]] = [
@@ -413,11 +413,11 @@ async def test_a_refused_request_is_told_to_its_decider() -> None:
         here.runtime.drain(resume=False)
         with pytest.raises(WorkerDraining):
             await generate(here.runtime, decision_id="draining").completed()
-        told = {outcome.decision_id: outcome.cache_result for outcome in here.runtime.outcomes.unsent()}
+        told = {outcome.decision_id: outcome.cache_result for outcome in here.runtime.core.outcomes.unsent()}
         refused = dict.fromkeys(["full", "unknown", "large", "bad", "draining"], CacheResult.REFUSED)
         assert told == {"d-running": CacheResult.COLD_START, "d-queued": told["d-queued"], **refused}
         assert told["d-queued"] is not CacheResult.REFUSED
-        assert sum(here.runtime.outcomes.lookups.values()) == 2
+        assert sum(here.runtime.core.outcomes.lookups.values()) == 2
         here.engine.let_tokens()
         await running.completed()
         await queued.completed()

@@ -124,7 +124,7 @@ async def test_a_bad_field_is_an_invalid_argument_that_names_it(
 async def test_a_bad_field_is_counted_and_told_to_the_decider(served: tuple[RunningWorker, worker_pb2_grpc.WorkerAsyncStub]) -> None:
     await refused(served[1], priority=11, decision_id="decision-1")
     await refused(served[1], decision_id="x" * 129)  # no decider gave such a one; reporting it would have the report refused
-    outcomes = served[0].runtime.outcomes.unsent()
+    outcomes = served[0].runtime.core.outcomes.unsent()
     assert outcomes == (DecisionOutcome("decision-1", CacheResult.REFUSED),)
 
 
@@ -177,7 +177,7 @@ async def test_ending_the_call_frees_the_slot_within_one_token(
     async with asyncio.timeout(DEADLINE_S):
         await engine.ended.wait()
         await served[0].runtime.wait_idle()
-    assert served[0].runtime.slots.busy == 0
+    assert served[0].runtime.core.slots.busy == 0
     engine.let_tokens()
     assert len(await events_of(served[1], max_tokens=1)) == 3
 

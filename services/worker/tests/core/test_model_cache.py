@@ -7,10 +7,10 @@ import pytest
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, ModelTooLarge, NoCapacity
 from roost.cluster.worker_state import CacheResult
 from roost.worker.core.model_cache import ModelCache
-from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.residency import CacheEffect, Close, Lease, RefuseLeases, Residency, Stage, StartLoad
 
 
-def acquire(cache: ModelCache, name: str, size: int = 40) -> tuple[Lease, CacheResult, tuple[Effect, ...]]:
+def acquire(cache: ModelCache, name: str, size: int = 40) -> tuple[Lease, CacheResult, tuple[CacheEffect, ...]]:
     acquired = cache.acquire(name, size, 0.0)
     return acquired.lease, acquired.result, acquired.effects
 
@@ -30,7 +30,7 @@ def idle(cache: ModelCache, name: str, size: int = 40) -> Residency:
     return lease.residency
 
 
-def evicted(effects: tuple[Effect, ...]) -> list[str]:
+def evicted(effects: tuple[CacheEffect, ...]) -> list[str]:
     return [effect.residency.name for effect in effects if isinstance(effect, Close) and effect.is_eviction]
 
 
@@ -93,7 +93,7 @@ def test_a_load_that_waits_is_refused_when_a_pin_makes_it_impossible() -> None:
     held = ready(cache, "a", 60)
     waiter, _, _ = acquire(cache, "b", 60)
     (refusal,) = cache.pin(held, 1.0)
-    assert isinstance(refusal, Refuse)
+    assert isinstance(refusal, RefuseLeases)
     assert refusal.leases == (waiter,)
     assert isinstance(refusal.error, NoCapacity)
     assert not held.residency.is_retiring
@@ -104,7 +104,7 @@ def test_a_failed_load_fails_everyone_who_waits_and_frees_the_memory() -> None:
     leases = [acquire(cache, "a")[0] for _ in range(3)]
     error = ModelLoadFailed("a", "no such file")
     (refusal,) = cache.load_failed(leases[0].residency, error, 1.0)
-    assert isinstance(refusal, Refuse)
+    assert isinstance(refusal, RefuseLeases)
     assert set(refusal.leases) == set(leases)
     assert refusal.error is error
     assert cache.used_bytes == 0

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, NoCapacity
 from roost.worker.core.model_cache import ModelCache
-from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.residency import CacheEffect, Close, Lease, RefuseLeases, Residency, Stage, StartLoad
 from roost.worker.core.victims import CostAware, LeastRecentlyUsed, VictimOrder
 
 BUDGET = 100
@@ -32,7 +32,7 @@ class CacheWorld(RuleBasedStateMachine):
         self.loading: list[Residency] = []
         self.closing: list[Residency] = []
 
-    def act(self, effects: tuple[Effect, ...]) -> None:
+    def act(self, effects: tuple[CacheEffect, ...]) -> None:
         for effect in effects:
             if isinstance(effect, StartLoad):
                 self.loading.append(effect.residency)
@@ -43,7 +43,7 @@ class CacheWorld(RuleBasedStateMachine):
                     self.loading.remove(effect.residency)
                 self.closing.append(effect.residency)
             else:
-                assert isinstance(effect, Refuse)
+                assert isinstance(effect, RefuseLeases)
                 for lease in effect.leases:
                     self.leases.remove(lease)
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from roost.cluster.errors import NoCapacity
 from roost.cluster.worker_state import CacheResult
+from roost.worker.core.jobs import Job
 from roost.worker.core.residency import Lease, Residency, Stage
-from roost.worker.core.slots import Job, Slots
+from roost.worker.core.slots import Slots
 
 
 def residency(name: str, *, is_ready: bool = True, max_parallel: int = 8) -> Residency:
@@ -120,9 +121,12 @@ def test_a_model_at_its_limit_leaves_the_slot_to_another() -> None:
 def test_a_full_queue_refuses_with_the_time_a_place_is_expected_to_take() -> None:
     slots = Slots(1, queue_capacity=1, aging_s=10.0)
     slots.admit(job(residency("a", is_ready=False)), 0.0)
-    with pytest.raises(NoCapacity, match="1 requests wait for 1 slots") as refused:
-        slots.check_room(2.5)
-    assert refused.value.retry_after_s == 2.5
+    assert slots.is_full
+    refusal = slots.full(2.5)
+    assert "1 requests wait for 1 slots" in str(refusal)
+    assert refusal.retry_after_s == 2.5
+    with pytest.raises(NoCapacity):
+        slots.admit(job(residency("a", is_ready=False)), 0.0)
 
 
 def test_leaving_frees_the_place_wherever_the_job_was() -> None:

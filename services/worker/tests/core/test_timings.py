@@ -14,11 +14,11 @@ def test_the_first_measurement_counts_in_full_and_later_ones_in_part() -> None:
     assert times.expected_service_s("a") == pytest.approx(1.2)
 
 
-def test_a_load_never_measured_is_expected_as_the_engine_says() -> None:
+def test_a_load_never_measured_has_no_time() -> None:
     times = LearnedTimes()
-    assert times.expected_load_s("a", 2.0) == 2.0
+    assert times.measured_load_s("a") == 0.0
     times.loaded("a", 0.3)
-    assert times.expected_load_s("a", 2.0) == pytest.approx(0.3)
+    assert times.measured_load_s("a") == pytest.approx(0.3)
 
 
 def test_a_model_never_served_is_expected_to_be_like_the_others() -> None:

@@ -15,9 +15,8 @@ from steered_engine import MB, SteeredEngine, catalogue_of
 from roost.cluster.catalogue import Catalogue
 from roost.v1 import worker_pb2_grpc
 from roost.worker.app import RunningWorker, worker
-from roost.worker.core.model_cache import ModelCache
-from roost.worker.core.slots import Slots
-from roost.worker.core.timings import LearnedTimes
+from roost.worker.core.worker_core import Capacity, WorkerCore
+from roost.worker.driver import Driver
 from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
@@ -60,17 +59,11 @@ async def world(
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     engine = SteeredEngine(max_parallel=max_parallel)
-    host = ModelHost(
-        ModelCache(budget_mb * MB), {"simulated": engine}, LearnedTimes(), metrics, clock=time.monotonic, load_timeout_s=load_timeout_s
-    )
-    runtime = Runtime(
-        "worker-1",
-        catalogue or catalogue_of(a=40, b=40, c=40),
-        host,
-        Slots(slots, queue_capacity=queue_capacity, aging_s=10.0),
-        metrics,
-        clock=time.monotonic,
-    )
+    capacity = Capacity(budget_mb * MB, slots, queue_capacity)
+    core = WorkerCore("worker-1", catalogue or catalogue_of(a=40, b=40, c=40), capacity, unmeasured_load_s=engine.expected_load_s)
+    driver = Driver(core)
+    host = ModelHost(driver, {"simulated": engine}, metrics, clock=time.monotonic, load_timeout_s=load_timeout_s)
+    runtime = Runtime(driver, host, metrics, clock=time.monotonic)
     made = World(runtime, engine, registry)
     runtime.subscribe(made.changed.set)
     async with host.running():

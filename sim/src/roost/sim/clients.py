@@ -24,7 +24,7 @@ from roost.sim.flight import FRESH, Flight
 from roost.sim.ledger import Ledger
 from roost.sim.machine import Machine
 from roost.sim.planes import Plane
-from roost.sim.records import FAILED, JOIN, REFUSED
+from roost.sim.records import FAILED, REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +203,10 @@ class Clients:
             ledger.load_s[number] = load_s
             queue_s -= load_s
         ledger.queue_s[number] = queue_s
-        is_join = flight.waited_for_load and job.cache_result is CacheResult.HIT
-        self._close(flight, JOIN if is_join else job.cache_result.value, reply_s)
+        self._close(flight, job.cache_result.value, reply_s)
 
     def _close(self, flight: Flight, result: str, reply_s: float = 0.0) -> None:
-        job, flight.job = flight.job, None
-        if job is not None:
-            job.flight = None  # no cycle is left for the collector to find
+        flight.job = None
         self._ledger.close(flight.number, result, self._agenda.now - flight.arrival_s + reply_s, flight.tries)
         self._ended(flight)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.sim.machine import Build
+from roost.worker.core.worker_core import Capacity
 from roost.worker.engines.published import SimulatedSpeed
 from roost.worker.engines.simulated import speed_of
 
@@ -67,10 +68,5 @@ def build_of(  # noqa: PLR0913  # as the front door says it
     is_warm = memory >= whole if warm is None else warm
     if is_warm and memory < whole:
         raise ValueError("warm workers need memory for every model")
-    return Build(
-        slots=slots,
-        memory_bytes=memory,
-        queue_capacity=queue_capacity,
-        eviction=eviction,
-        warm=tuple(spec.name for spec in specs) if is_warm else (),
-    )
+    capacity = Capacity(memory, slots, queue_capacity, eviction=eviction)
+    return Build(capacity, tuple(spec.name for spec in specs) if is_warm else ())

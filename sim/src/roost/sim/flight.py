@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from roost.client.attempts import Attempts
-from roost.worker.core.slots import Job
+from roost.worker.core.jobs import Job
 
 if TYPE_CHECKING:
     from roost.sim.machine import Machine
@@ -38,17 +38,10 @@ class Flight:
     attempts: Attempts | None = None
     excluded: frozenset[str] = FRESH
     machine: Machine | None = None
-    job: FlightJob | None = None
+    job: Job | None = None
     due_at: float = -1.0
     first_at: float = -1.0
     # Of a generation whose speed depends on how many run beside it: tokens still to come, as of when, and at what pace.
     tokens_left: float = 0.0
     as_of: float = 0.0
     token_s: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class FlightJob(Job):
-    """A worker's job that knows its request."""
-
-    flight: Flight | None = None

@@ -122,7 +122,7 @@ class ReportLink:
     def _send(self, *, has_catalogue: bool = False) -> None:
         now, outcomes = self._agenda.now, self._outcomes()
         unsent = outcomes.unsent()
-        state = self._machine.reporter.next_report(has_catalogue=has_catalogue, outcomes=unsent)
+        state = self._machine.next_report(has_catalogue=has_catalogue, outcomes=unsent)
         outcomes.sent(len(unsent), now)
         self._pace.sent(now)
         self._sent_at, self._due_at = now, -1.0
@@ -196,7 +196,7 @@ class Board:
     def show(self, machine: Machine, *, has_catalogue: bool = False) -> None:
         outcomes = machine.outcomes
         unsent = outcomes.unsent()
-        state = machine.reporter.next_report(has_catalogue=has_catalogue, outcomes=unsent)
+        state = machine.next_report(has_catalogue=has_catalogue, outcomes=unsent)
         outcomes.sent(len(unsent), self._agenda.now)
         self._hears.report(state, machine.lives)
 

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from roost.cluster.catalogue import Catalogue, CatalogueError, default_catalogue_text, parse_catalogue
+from roost.cluster.catalogue import Catalogue, CatalogueError, ModelSpec, default_catalogue_text, parse_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.startup import CannotStart
 from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
-from roost.worker.core.model_cache import ModelCache
 from roost.worker.core.pace import SMALLEST_GAP_S, Backoff, ReportPace
-from roost.worker.core.slots import Slots
-from roost.worker.core.timings import LearnedTimes
-from roost.worker.core.victims import CostAware, LeastRecentlyUsed
+from roost.worker.core.worker_core import Capacity, WorkerCore
+from roost.worker.driver import Driver
 from roost.worker.engines import border
 from roost.worker.engines.interface import Engine
 from roost.worker.engines.registry import build_engines
@@ -73,7 +71,7 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     engines = engines or build_engines(catalogue, models_dir=settings.models_dir, threads=settings.threads, time_scale=settings.time_scale)
     runtime = build_runtime(settings, catalogue, engines, metrics)
     gpu = GpuMeter(await asyncio.to_thread(find_devices))
-    reporter = Reporter(runtime, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))
+    reporter = Reporter(runtime.core, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))
     links = build_links(settings, runtime, reporter, metrics)
     servicer = WorkerServicer(runtime, reporter)
     binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server))
@@ -87,7 +85,7 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
                 tasks.create_task(_show(reporter, runtime, metrics), name="gauges"),
                 tasks.create_task(service_metrics.measure_event_loop_lag(), name="event-loop lag"),
             ]
-            yield RunningWorker(runtime.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, links)
+            yield RunningWorker(runtime.core.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, links)
             await _wind_down(server, runtime, linking, settings.drain_timeout_s)
             for task in background:
                 task.cancel()
@@ -96,14 +94,14 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
 def build_runtime(settings: WorkerSettings, catalogue: Catalogue, engines: Mapping[str, Engine], metrics: WorkerMetrics) -> Runtime:
     """The work itself, which knows neither wire nor coordinator."""
 
-    def load_s(name: str) -> float:
-        return host.expected_load_s(catalogue.get(name))
+    def unmeasured_load_s(spec: ModelSpec) -> float:
+        engine = engines.get(spec.engine)
+        return 0.0 if engine is None else engine.expected_load_s(spec)
 
-    victims = CostAware(load_s) if settings.eviction == "cost-aware" else LeastRecentlyUsed()
-    cache = ModelCache(settings.memory_budget_bytes, victims=victims)
-    host = ModelHost(cache, engines, LearnedTimes(), metrics, clock=time.monotonic, load_timeout_s=settings.load_timeout_s)
-    slots = Slots(settings.slots, queue_capacity=settings.queue_capacity, aging_s=settings.aging_s)
-    return Runtime(settings.name, catalogue, host, slots, metrics, clock=time.monotonic)
+    capacity = Capacity(settings.memory_budget_bytes, settings.slots, settings.queue_capacity, settings.aging_s, settings.eviction)
+    driver = Driver(WorkerCore(settings.name, catalogue, capacity, unmeasured_load_s=unmeasured_load_s))
+    host = ModelHost(driver, engines, metrics, clock=time.monotonic, load_timeout_s=settings.load_timeout_s)
+    return Runtime(driver, host, metrics, clock=time.monotonic)
 
 
 def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, metrics: WorkerMetrics) -> Links:
@@ -115,10 +113,10 @@ def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, 
 
     links: list[Link] = []
     if settings.coordinator:
-        peer, source = Peer(settings.coordinator, settings.coordinator_tls), Source(runtime, reporter, runtime.outcomes)
+        peer, source = Peer(settings.coordinator, settings.coordinator_tls), Source(runtime, reporter, runtime.core.outcomes)
         links.append(ReportLink(CoordinatorLine(Obedience(runtime, clock=time.monotonic)), peer, source, metrics, timing=timing()))
     if settings.sidecar:
-        outcomes = runtime.further_outcomes() if links else runtime.outcomes
+        outcomes = runtime.core.further_outcomes() if links else runtime.core.outcomes
         peer, source = Peer(settings.sidecar, settings.sidecar_tls), Source(runtime, reporter, outcomes)
         links.append(ReportLink(SidecarLine(Obedience(runtime, clock=time.monotonic)), peer, source, metrics, timing=timing()))
     return tuple(links)
@@ -147,7 +145,7 @@ async def _wind_down(
         async with asyncio.timeout(drain_timeout_s):
             await runtime.wait_idle()
     except TimeoutError:
-        log.warning("drain_timed_out", unfinished=runtime.slots.unfinished)
+        log.warning("drain_timed_out", unfinished=runtime.core.slots.unfinished)
     connected = {task for link, task in linking if link.is_connected}
     for link, _ in linking:
         link.close()

@@ -9,6 +9,7 @@ from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import check_model_name, check_priority, check_request_id
 from roost.cluster.worker_state import CacheResult
+from roost.worker.core.outcomes import MAX_DECISION_ID
 from roost.worker.engines.interface import FinishReason, Sampling
 
 MAX_PROMPT_BYTES = 8 * 1024 * 1024  # half of what a gRPC message may hold
@@ -16,7 +17,6 @@ MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 1_000
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 64
-MAX_DECISION_ID = 128
 MAX_WAITED_S = 86_400.0  # a day: no caller waits that long, and every request is at the highest priority long before
 MAX_SEED = 2**32 - 1
 

@@ -1,10 +1,9 @@
-"""How busy the accelerator is: asked of NVIDIA's library where there is a device, else taken from the slots."""
+"""How busy the accelerator is, asked of NVIDIA's library where there is a device."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pynvml
 
@@ -16,16 +15,8 @@ SAMPLE_INTERVAL_S = 1.0  # the driver averages over up to a second itself
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class GpuReading:
-    """`utilization` is 0.0-1.0."""
-
-    utilization: float
-    source: GpuSource
-
-
 class GpuMeter:
-    """State: the last reading of the devices, or None where there is none to ask.
+    """State: `measured`, the last reading of the devices, 0.0-1.0, or None where there is none to ask: then reports take the busy slots.
 
     `read_devices` blocks and returns the mean utilisation, 0.0-1.0; it runs in a thread, at most once a second.
     """
@@ -33,7 +24,7 @@ class GpuMeter:
     def __init__(self, read_devices: Callable[[], float] | None, *, interval_s: float = SAMPLE_INTERVAL_S) -> None:
         self._read_devices = read_devices
         self._interval_s = interval_s
-        self._measured: float | None = None
+        self.measured: float | None = None
 
     async def run(self) -> None:
         """Samples until cancelled; ends at once where there is nothing to sample, and for good when the library fails."""
@@ -42,20 +33,14 @@ class GpuMeter:
                 await self.sample()
             except pynvml.NVMLError as error:
                 log.warning("gpu_unreadable", why=str(error), instead=GpuSource.BUSY_SLOTS.value)
-                self._measured = self._read_devices = None
+                self.measured = self._read_devices = None
                 return
             await asyncio.sleep(self._interval_s)
 
     async def sample(self) -> None:
         """Reads the devices once. Raises NVMLError."""
         if self._read_devices is not None:
-            self._measured = await asyncio.to_thread(self._read_devices)
-
-    def reading(self, busy_slots: int, slots: int) -> GpuReading:
-        """What a report should say now."""
-        if self._measured is not None:
-            return GpuReading(min(1.0, max(0.0, self._measured)), GpuSource.NVML)
-        return GpuReading(min(1.0, busy_slots / slots), GpuSource.BUSY_SLOTS)
+            self.measured = await asyncio.to_thread(self._read_devices)
 
 
 def find_devices() -> Callable[[], float] | None:

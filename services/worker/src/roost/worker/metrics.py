@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from roost.cluster.names import PRIORITIES
 from roost.cluster.worker_state import CacheResult, GpuSource, Phase, WorkerState
+from roost.worker.core.effects import Close, Effect, Grant
 
 MAX_MODEL_LABELS = 64
 OTHER = "other"
@@ -60,11 +61,13 @@ class WorkerMetrics:
         if is_ok:
             self._load_seconds.labels(self._label(model)).observe(seconds)
 
-    def evicted(self, model: str) -> None:
-        self._evictions.labels(self._label(model)).inc()
-
-    def granted(self, priority: int, waited_s: float) -> None:
-        self._queue_wait.labels(str(priority)).observe(waited_s)
+    def watch(self, effect: Effect) -> None:
+        """Counts what the core's effects tell."""
+        match effect:
+            case Grant(job) if job.granted_at is not None:
+                self._queue_wait.labels(str(job.priority)).observe(job.granted_at - job.accepted_at)
+            case Close(residency, True):
+                self._evictions.labels(self._label(residency.name)).inc()
 
     def generated(self, model: str, tokens: int = 1) -> None:
         self._tokens.labels(self._label(model)).inc(tokens)

@@ -1,4 +1,4 @@
-"""Runs requests: admits them, gives them slots and models, streams their tokens, and leaves everything as it was when they end."""
+"""Runs requests: asks the core for a slot and a model, streams their tokens, and leaves everything as it was when they end."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from roost.cluster.catalogue import Catalogue
-from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError, WorkerDraining
-from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome
-from roost.worker.core.outcomes import Outcomes
-from roost.worker.core.residency import Lease, Stage
-from roost.worker.core.slots import Job, Slots
+from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError
+from roost.cluster.worker_state import CacheResult
+from roost.worker.core.effects import Effect, Grant, Ready, Refuse, Say
+from roost.worker.core.jobs import Holder, Job
+from roost.worker.driver import Driver
 from roost.worker.engines import border
 from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Sampling
-from roost.worker.generation import MAX_DECISION_ID, Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
+from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
 from roost.worker.progress import Progress
@@ -31,63 +30,34 @@ class LoadResult:
 
 
 class Runtime:
-    """One worker's work. State: the futures of those who wait for a slot or a load; the rest lives in Slots and ModelCache."""
+    """One worker's work. State: the futures of those who wait for the core's word; everything else is the core's."""
 
-    def __init__(
-        self,
-        node_id: str,
-        catalogue: Catalogue,
-        host: ModelHost,
-        slots: Slots,
-        metrics: WorkerMetrics,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
-        self.node_id = node_id
-        self.catalogue = catalogue
+    def __init__(self, driver: Driver, host: ModelHost, metrics: WorkerMetrics, *, clock: Callable[[], float]) -> None:
+        self.core = driver.core
         self.host = host
-        self.slots = slots
-        self.times = host.times
-        self.outcomes = Outcomes()
-        self._listening = [self.outcomes]
-        self.is_draining = False
+        self._driver = driver
         self._metrics = metrics
         self._clock = clock
-        self._grants: dict[Lease, asyncio.Future[None]] = {}
-        self._loads: dict[Lease, asyncio.Future[None]] = {}
+        self._waiting: dict[Holder, asyncio.Future[None]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._idle = asyncio.Event()
-        host.listen(self._changed, self._refused)
+        driver.tap(self._carry_out)
+        driver.tap(metrics.watch)
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """`listener` is called after every change of residency, queue, slots or draining."""
+        """`listener` is called after every change of what a report tells."""
         self._listeners.append(listener)
-
-    def further_outcomes(self) -> Outcomes:
-        """What a second peer is told of arrivals, which it hears of at its own pace."""
-        further = Outcomes()
-        self._listening.append(further)
-        return further
-
-    def expected_load_s(self, name: str) -> float:
-        """Seconds a load of `name` is expected to take. Raises UnknownModel."""
-        return self.host.expected_load_s(self.catalogue.get(name))
-
-    def catalogue_models(self) -> tuple[CatalogueModel, ...]:
-        """Every entry as deciders need it, with the time its load is expected to take here, ordered by name."""
-        return tuple(replace(spec.to_catalogue_model(), load_time_s=self.host.expected_load_s(spec)) for spec in self.catalogue)
 
     # --- requests ---------------------------------------------------------------------------------
 
     @contextmanager
     def refusals(self, model: str, decision_id: str) -> Iterator[None]:
-        """A request that is refused inside is counted, and its decider, if it has one, is told to take the decision back."""
+        """What is refused inside never reaches the core: it is counted, and its decider, if it has one, takes the decision back."""
         try:
             yield
         except RoostError:
-            self._metrics.refused(model if model in self.catalogue else "other")
-            self._tell(decision_id, CacheResult.REFUSED)
-            self._changed()
+            self.core.turn_away(decision_id)
+            self._count_refusal(model)
             raise
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
@@ -100,11 +70,10 @@ class Runtime:
         progress = Progress(job.accepted_at)
         result = "failed"
         try:
-            yield Accepted(request.request_id or secrets.token_hex(8), self.node_id, job.cache_result, position)
-            await self._grants[job.lease]
+            yield Accepted(request.request_id or secrets.token_hex(8), self.core.node_id, job.cache_result, position)
+            await self._waiting[job]
             progress.granted(self._clock(), job.lease.residency.ready_at)
-            self._metrics.granted(job.priority, progress.queue_wait_s)
-            model = self.host.model(job.lease)
+            model = self.host.model(job)
             async with aclosing(border.generate(model, job.model, request.prompt, sampling)) as events:
                 async for event in events:
                     match event:
@@ -118,7 +87,7 @@ class Runtime:
             result = "ok"
         except EngineFailed as error:
             if error.is_model_lost:
-                self.host.lose(job.lease, error.why)
+                self.host.lose(job.lease.residency, error.why)
             raise
         except (InvalidField, NoCapacity):  # what only the engine can tell: the context's length, a server that is busy
             result = "refused"
@@ -133,109 +102,84 @@ class Runtime:
 
     async def load(self, name: str, *, is_pinned: bool = False) -> LoadResult:
         """Makes a model ready. Raises UnknownModel, ModelTooLarge, NoCapacity, ModelLoadFailed, WorkerDraining."""
-        self._check_serving()
         started = self._clock()
-        acquired = self.host.acquire(self.catalogue.get(name))
-        ready = self._loads[acquired.lease] = asyncio.get_running_loop().create_future()
+        preload = self.core.preload(name, started, is_pinned=is_pinned)
+        ready = self._wait(preload)
         try:
-            self._changed()
             await ready
-            if is_pinned:
-                self.host.pin(acquired.lease)
         finally:
-            del self._loads[acquired.lease]
-            self.host.release(acquired.lease)
-        is_hit = acquired.result is CacheResult.HIT
-        return LoadResult(acquired.result, 0.0 if is_hit else self._clock() - started)
+            self._leave(preload)
+        is_hit = preload.cache_result is CacheResult.HIT
+        return LoadResult(preload.cache_result, 0.0 if is_hit else self._clock() - started)
 
     async def unload(self, name: str) -> bool:
         """Puts a model out; False if it was not resident. Raises UnknownModel, ModelInUse."""
-        self.catalogue.get(name)
-        return await self.host.unload(name)
+        closing = self.core.unload(name, self._clock())
+        self._driver.carry_out()
+        if closing is None:
+            return False
+        await self.host.wait_gone(closing)
+        return True
 
     def drain(self, *, resume: bool) -> int:
         """Stops or starts taking requests; returns how many are unfinished."""
-        self.is_draining = not resume
-        self._changed()
-        return self.slots.unfinished
+        unfinished = self.core.drain(resume=resume)
+        self._driver.carry_out()
+        return unfinished
 
     async def wait_idle(self) -> None:
         """Returns when nothing runs or waits."""
-        while self.slots.unfinished:
+        while self.core.slots.unfinished:
             self._idle.clear()
             await self._idle.wait()
 
     # --- coming and going ---------------------------------------------------------------------------
 
-    def _check_serving(self) -> None:
-        if self.is_draining:
-            raise WorkerDraining(self.node_id)
-
     def _admit(self, request: GenerationRequest) -> tuple[Job, Sampling, int]:
         """Takes the model and a place in the queue at once, so that a load starts before a slot is free."""
         with self.refusals(request.model, request.decision_id):
-            spec = self.catalogue.get(request.model)
-            sampling = request.sampling_for(spec)
-            self._check_serving()
-            self.slots.check_room(self._next_place_s())
-            now = self._clock()
-            position = self.slots.position(request.priority, now, request.waited_s)
-            acquired = self.host.acquire(spec)
-        is_late = request.waited_for_load and acquired.result is CacheResult.HIT  # it is ready because the request waited for it elsewhere
-        job = Job(request.model, request.priority, now, CacheResult.JOIN if is_late else acquired.result, acquired.lease)
-        self._grants[job.lease] = asyncio.get_running_loop().create_future()
-        self.slots.admit(job, now, request.waited_s)
+            sampling = request.sampling_for(self.core.catalogue.get(request.model))
+        now = self._clock()
+        position = self.core.position(request, now, waited_s=request.waited_s)
+        try:
+            job = self.core.arrive(request, now, waited_s=request.waited_s)
+        except RoostError:
+            self._count_refusal(request.model)
+            raise
         self._metrics.looked_up(job.model, job.cache_result)
-        self.outcomes.looked_up(job.cache_result)
-        self._tell(request.decision_id, job.cache_result)
-        self._changed()
+        self._wait(job)
         return job, sampling, position
 
-    def _tell(self, decision_id: str, found: CacheResult) -> None:
-        """Deciders hear, with the next report, what became of the decision. An id that no report may carry is no decider's."""
-        if 0 < len(decision_id) <= MAX_DECISION_ID:
-            for outcomes in self._listening:
-                outcomes.arrived(DecisionOutcome(decision_id, found))
+    def _wait(self, holder: Holder) -> asyncio.Future[None]:
+        """Done when the core grants, has loaded or refuses, which may be at once."""
+        word = self._waiting[holder] = asyncio.get_running_loop().create_future()
+        self._driver.carry_out()
+        return word
 
-    def _leave(self, job: Job, *, is_ok: bool) -> None:
-        """Frees the slot or the place in the queue, and the model. What did not complete says nothing of how long requests take."""
-        grant = self._grants.pop(job.lease)
-        if grant.done() and not grant.cancelled():
-            grant.exception()  # a refusal that nobody was left to hear is not an error
-        if is_ok and job.granted_at is not None:
-            self.times.served(job.model, self._clock() - job.granted_at)
-        self.slots.leave(job)
-        self.host.release(job.lease)
+    def _leave(self, holder: Holder, *, is_ok: bool = False) -> None:
+        word = self._waiting.pop(holder)
+        if word.done() and not word.cancelled():
+            word.exception()  # a refusal that nobody was left to hear is not an error
+        self.core.leave(holder, self._clock(), is_ok=is_ok)
+        self._driver.carry_out()
 
-    def _next_place_s(self) -> float:
-        """When a place in the queue is expected to be free: when a slot is, or else the first load."""
-        if self.slots.busy:
-            return self.times.mean_service_s() / self.slots.busy
-        now = self._clock()
-        loads = [
-            residency.load_started_at + self.expected_load_s(residency.name) - now
-            for residency in self.host.cache.resident
-            if residency.stage is Stage.LOADING
-        ]
-        return min(loads, default=self.times.mean_service_s())
+    def _count_refusal(self, model: str) -> None:
+        self._metrics.refused(model if model in self.core.catalogue else "other")
+        self._driver.carry_out()
 
-    def _changed(self) -> None:
-        now = self._clock()
-        while (job := self.slots.next(now)) is not None:
-            self.host.cache.start(job.lease)
-            _resolve(self._grants[job.lease])
-        for lease, ready in self._loads.items():
-            if lease.residency.stage is Stage.READY:
-                _resolve(ready)
-        if not self.slots.unfinished:
-            self._idle.set()
-        for listener in self._listeners:
-            listener()
-
-    def _refused(self, lease: Lease, error: RoostError) -> None:
-        waiter = self._grants.get(lease) or self._loads.get(lease)
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(ModelLoadFailed(error.name, error.why) if isinstance(error, ModelLoadFailed) else error)
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Grant(holder) | Ready(holder):
+                _resolve(self._waiting[holder])
+            case Refuse(holder, error):
+                word = self._waiting[holder]
+                if not word.done():  # each who hears it raises it, with a traceback of its own
+                    word.set_exception(ModelLoadFailed(error.name, error.why) if isinstance(error, ModelLoadFailed) else error)
+            case Say():
+                if not self.core.slots.unfinished:
+                    self._idle.set()
+                for listener in self._listeners:
+                    listener()
 
     # --- tokens ---------------------------------------------------------------------------------------
 

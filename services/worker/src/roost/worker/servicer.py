@@ -44,9 +44,10 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         return worker_pb2.WorkerUnloadModelResponse(was_resident=was_resident)
 
     async def ListModels(self, request: worker_pb2.ListModelsRequest, context: grpc.ServicerContext) -> worker_pb2.ListModelsResponse:
+        resident = self._reporter.state().models
         return worker_pb2.ListModelsResponse(
-            catalogue=map(catalogue_model_to_wire, self._runtime.catalogue_models()),
-            resident=map(model_to_wire, sorted(self._reporter.resident(), key=lambda status: status.name)),
+            catalogue=map(catalogue_model_to_wire, self._runtime.core.catalogue_models()),
+            resident=[model_to_wire(resident[name]) for name in sorted(resident)],
         )
 
     async def GetState(self, request: worker_pb2.GetStateRequest, context: grpc.ServicerContext) -> worker_pb2.GetStateResponse:

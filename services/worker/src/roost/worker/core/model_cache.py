@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from roost.cluster.errors import ModelInUse, ModelTooLarge, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
-from roost.worker.core.residency import Close, Effect, Lease, Refuse, Residency, Stage, StartLoad
+from roost.worker.core.residency import CacheEffect, Close, Lease, RefuseLeases, Residency, Stage, StartLoad
 from roost.worker.core.victims import LeastRecentlyUsed, VictimOrder
 
 MAX_WAITING_LOADS = 256  # distinct models that wait for memory; with more, the worker is the wrong one to ask
@@ -38,7 +38,7 @@ class Acquired:
 
     lease: Lease
     result: CacheResult
-    effects: tuple[Effect, ...]
+    effects: tuple[CacheEffect, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Unloaded:
     """What is closing now; None if the model was not resident."""
 
     residency: Residency | None
-    effects: tuple[Effect, ...]
+    effects: tuple[CacheEffect, ...]
 
 
 class ModelCache:
@@ -106,7 +106,7 @@ class ModelCache:
         lease.is_running = True
         lease.residency.running += 1
 
-    def release(self, lease: Lease, now: float) -> tuple[Effect, ...]:
+    def release(self, lease: Lease, now: float) -> tuple[CacheEffect, ...]:
         """The holder is done or has gone. Without effect if the lease was refused or released before."""
         residency = lease.residency
         if lease not in residency.leases:
@@ -118,7 +118,7 @@ class ModelCache:
             residency.stage = Stage.GONE
         return self._plan(now)
 
-    def pin(self, lease: Lease, now: float) -> tuple[Effect, ...]:
+    def pin(self, lease: Lease, now: float) -> tuple[CacheEffect, ...]:
         """The leased model is not evicted to make room until it is unloaded."""
         lease.residency.is_pinned = True
         return self._plan(now)
@@ -138,7 +138,7 @@ class ModelCache:
 
     # --- what became of effects -------------------------------------------------------------------
 
-    def loaded(self, residency: Residency, max_parallel: int, now: float) -> tuple[Effect, ...]:
+    def loaded(self, residency: Residency, max_parallel: int, now: float) -> tuple[CacheEffect, ...]:
         """The weights are in memory and run `max_parallel` requests at once. Without effect if it was closed meanwhile."""
         if residency.stage is not Stage.LOADING:
             return ()
@@ -147,13 +147,13 @@ class ModelCache:
         residency.ready_at = now
         return self._plan(now)
 
-    def load_failed(self, residency: Residency, error: RoostError, now: float) -> tuple[Effect, ...]:
+    def load_failed(self, residency: Residency, error: RoostError, now: float) -> tuple[CacheEffect, ...]:
         """The load left nothing in memory; everyone who waits for it is refused with `error`."""
         refusal = self._refuse(residency, error)
         self._drop(residency)
         return (refusal, *self._plan(now)) if refusal.leases else self._plan(now)
 
-    def lost(self, residency: Residency, now: float) -> tuple[Effect, ...]:
+    def lost(self, residency: Residency, now: float) -> tuple[CacheEffect, ...]:
         """The weights can no longer be used. Holders that do not run yet wait for a new load; those that run must release."""
         if residency.stage is not Stage.READY:
             return ()
@@ -163,7 +163,7 @@ class ModelCache:
             self._move(stranded, residency, self._next_stay(residency))
         return (close, *self._plan(now))
 
-    def closed(self, residency: Residency, now: float) -> tuple[Effect, ...]:
+    def closed(self, residency: Residency, now: float) -> tuple[CacheEffect, ...]:
         """Its memory is free."""
         self._drop(residency)
         return self._plan(now)
@@ -183,10 +183,10 @@ class ModelCache:
             why = f"{name} takes {size_bytes} bytes and {pinned} bytes of the memory budget of {self.budget_bytes} bytes are pinned"
             raise NoCapacity(why, PINNED_RETRY_S)
 
-    def _plan(self, now: float) -> tuple[Effect, ...]:
+    def _plan(self, now: float) -> tuple[CacheEffect, ...]:
         """Starts every load that can start, and makes room for the first that cannot."""
         weightless = [waiting for waiting in self._waiting.values() if waiting.size_bytes == 0 and waiting.name not in self._resident]
-        effects: list[Effect] = [self._start(residency, now) for residency in weightless]  # they need not wait for memory
+        effects: list[CacheEffect] = [self._start(residency, now) for residency in weightless]  # they need not wait for memory
         retiring: set[str] = set()
         while self._waiting:
             head = next(iter(self._waiting.values()))
@@ -198,7 +198,7 @@ class ModelCache:
                 residency.is_retiring = False
         return tuple(effects)
 
-    def _advance(self, head: Residency, effects: list[Effect], now: float) -> bool:
+    def _advance(self, head: Residency, effects: list[CacheEffect], now: float) -> bool:
         """True if the head left the line: started, refused because of pins, or given back the stay that had retired for nothing."""
         resident = self._resident.get(head.name)
         if resident is not None and resident.stage is Stage.READY:
@@ -219,7 +219,7 @@ class ModelCache:
         effects.append(self._start(head, now))
         return True
 
-    def _make_room(self, head: Residency, effects: list[Effect], now: float) -> set[str]:
+    def _make_room(self, head: Residency, effects: list[CacheEffect], now: float) -> set[str]:
         """Evicts idle models and retires used ones, in the order of victims, until the head will fit. Returns who retires."""
         closing = sum(residency.size_bytes for residency in self._resident.values() if residency.stage is Stage.CLOSING)
         missing = head.size_bytes - (self.budget_bytes - self.used_bytes) - closing
@@ -269,11 +269,11 @@ class ModelCache:
             self.used_bytes -= residency.size_bytes
             residency.stage = Stage.GONE
 
-    def _refuse(self, residency: Residency, error: RoostError) -> Refuse:
+    def _refuse(self, residency: Residency, error: RoostError) -> RefuseLeases:
         refused = tuple(residency.leases)
         residency.leases.clear()
         residency.running = 0
-        return Refuse(refused, error)
+        return RefuseLeases(refused, error)
 
     def _next_stay(self, lost: Residency) -> Residency:
         """Where holders of a lost model wait; accepted requests are never refused for the length of the line."""

@@ -8,6 +8,7 @@ from itertools import islice
 
 from roost.cluster.worker_state import MAX_OUTCOMES, CacheResult, DecisionOutcome
 
+MAX_DECISION_ID = 128  # characters, as a report may carry them
 UNSURE_S = 30.0  # above the 25 s in which a dead connection is noticed (`roost.service.channels`): what was written before may be lost
 
 

@@ -1,4 +1,4 @@
-"""The words of the model cache: a residency (one stay of a model in memory), the leases on it, and what the shell is asked to do."""
+"""The words of the model cache: a residency (one stay of a model in memory), the leases on it, and what it asks to be done."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class RefuseLeases:
     """These holders will never get the model; their leases are released already."""
 
     leases: tuple[Lease, ...]
     error: RoostError
 
 
-Effect = StartLoad | Close | Refuse
+CacheEffect = StartLoad | Close | RefuseLeases

@@ -7,28 +7,13 @@ State: the waiting jobs (a priority queue that raises each by one priority per `
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 from roost.cluster.errors import NoCapacity
-from roost.cluster.worker_state import CacheResult
-from roost.placement.queue import PriorityQueue, Ticket
-from roost.worker.core.residency import Lease
+from roost.placement.queue import PriorityQueue
+from roost.worker.core.jobs import Job
 
 SOONEST_RETRY_S = 0.1
 LATEST_RETRY_S = 60.0
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """One accepted request. Times are the caller's clock; `granted_at` is None until it holds a slot."""
-
-    model: str
-    priority: int
-    accepted_at: float
-    cache_result: CacheResult
-    lease: Lease
-    ticket: Ticket | None = field(default=None, repr=False)
-    granted_at: float | None = None
 
 
 class Slots:
@@ -64,14 +49,23 @@ class Slots:
         """Waiting jobs that would be served before a new one of `priority` that has waited so long elsewhere."""
         return self._queue.ahead_of(priority, now, waited_s)
 
-    def check_room(self, expected_s: float) -> None:
-        """Raises NoCapacity when the queue is full; `expected_s` is when a place in it is expected to be free."""
-        if len(self._queue) >= self.queue_capacity:
-            retry_s = min(LATEST_RETRY_S, max(SOONEST_RETRY_S, expected_s))
-            raise NoCapacity(f"the queue is full: {self.queue_capacity} requests wait for {self.slots} slots", retry_s)
+    @property
+    def is_full(self) -> bool:
+        """No job more may wait."""
+        return len(self._queue) >= self.queue_capacity
+
+    @property
+    def may_run(self) -> bool:
+        """Somebody waits, and a slot is free."""
+        return self.busy < self.slots and len(self._queue) > 0
+
+    def full(self, expected_s: float) -> NoCapacity:
+        """What to say while it `is_full`; `expected_s` is when a place in the queue is expected to be free."""
+        retry_s = min(LATEST_RETRY_S, max(SOONEST_RETRY_S, expected_s))
+        return NoCapacity(f"the queue is full: {self.queue_capacity} requests wait for {self.slots} slots", retry_s)
 
     def admit(self, job: Job, now: float, waited_s: float = 0.0) -> None:
-        """The job waits, and has waited so long elsewhere. Call `check_room` first; raises NoCapacity when the queue is full."""
+        """The job waits, and has waited so long elsewhere. Raises NoCapacity when the queue is full: ask `is_full` first."""
         job.ticket = self._queue.push(job, job.priority, now, waited_s)
         self._queued[job.model] += 1
 

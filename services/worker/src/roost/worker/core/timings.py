@@ -32,10 +32,10 @@ class LearnedTimes:
         known = self._timings.get(name, ModelTiming())
         self._keep(name, ModelTiming(known.service_time_s, _smooth(known.load_time_s, load_time_s)))
 
-    def expected_load_s(self, name: str, unmeasured_s: float) -> float:
-        """Measured, else `unmeasured_s`."""
+    def measured_load_s(self, name: str) -> float:
+        """Smoothed seconds of its loads, 0.0 before the first."""
         known = self._timings.get(name)
-        return known.load_time_s if known is not None and known.load_time_s > 0 else unmeasured_s
+        return 0.0 if known is None else known.load_time_s
 
     def expected_service_s(self, name: str) -> float:
         """Measured, else the mean of the other models, else one second."""
