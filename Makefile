@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-MEMBERS := libs/api libs/cluster libs/placement libs/service libs/client services/coordinator services/worker services/gossip sim
+MEMBERS := libs/api libs/cluster libs/placement libs/flow libs/service libs/client services/coordinator services/worker services/gossip sim
 SOURCES := libs services sim deploy tests bench scripts
 WORKERS ?= 3
 MODEL ?= gemma-3-270m
@@ -67,7 +67,7 @@ proto: $(STAMP) ## make libs/api/src/roost/v1 from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate_proto.sh libs/api/src
 
 .PHONY: docs
-docs: $(STAMP) ## write the generated tables of docs/ (settings, status codes) anew
+docs: $(STAMP) ## write the generated parts of docs/ (settings, status codes, metrics, the flow) anew
 	@$(BIN)/python scripts/generate_docs.py
 
 .PHONY: up

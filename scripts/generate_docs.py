@@ -1,4 +1,4 @@
-"""Writes what the documents say of settings, refusals and metrics from the code that decides it.
+"""Writes what the documents say of settings, refusals, metrics and the way of a generation from the code that decides it.
 
 Each generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check`, exits 1 if a part is not what it would be.
 """
@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.settings import CoordinatorSettings
+from roost.flow.table import diagram, rows_table
 from roost.gossip.metrics import GossipMetrics
 from roost.gossip.settings import GossipSettings
 from roost.service.errors import status_table
@@ -54,6 +55,8 @@ def parts() -> dict[str, str]:
         "worker-settings": settings_table(WorkerSettings),
         "gossip-settings": settings_table(GossipSettings),
         "refusals": status_table(),
+        "flow-diagram": diagram(),
+        "flow-table": rows_table(),
         "service-metrics": metrics_table(shared),
         "coordinator-metrics": metrics_table(coordinator),
         "worker-metrics": metrics_table(worker),

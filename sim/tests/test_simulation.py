@@ -39,7 +39,15 @@ from roost.sim.workload import Ask
 PLANES = ("central", "gossip", "hybrid")
 
 
-def busy(plane: str, *faults: Fault, policy: str = "weighted-score", seed: int = 1, seconds: float = 20.0, model: str = "auto") -> Run:
+def busy(
+    plane: str,
+    *faults: Fault,
+    policy: str = "weighted-score",
+    seed: int = 1,
+    seconds: float = 20.0,
+    model: str = "auto",
+    timeout_s: float | None = None,
+) -> Run:
     simulation = Simulation(
         workers=6,
         slots=2,
@@ -58,6 +66,7 @@ def busy(plane: str, *faults: Fault, policy: str = "weighted-score", seed: int =
         sample_s=1.0,
         seed=seed,
         gossip_model=model,
+        timeout_s=timeout_s,
     )
     return simulation.run(duration_s=seconds)
 
@@ -142,13 +151,44 @@ def test_every_request_ends_once_and_its_times_add_up(
         assert not machine.flights
 
 
-def test_nobody_is_served_in_central_mode_while_the_coordinator_is_down() -> None:
+def test_who_asks_while_the_coordinator_is_down_is_served_when_it_is_back() -> None:
     run = busy("central", *kill_coordinator(6.0), *restart_coordinator(10.0))
     down = [record for record in run.record().requests if 6.1 <= record.arrival_s < 10.0]
     assert len(down) > 20
+    assert all(record.arrival_s + record.wait_s >= 10.0 for record in down)
+    assert all(record.is_served for record in run.record().requests)
+
+
+def test_who_has_less_time_than_the_coordinator_is_down_fails_by_then() -> None:
+    run = busy("central", *kill_coordinator(6.0), *restart_coordinator(10.0), timeout_s=2.0)
+    down = [record for record in run.record().requests if 6.1 <= record.arrival_s < 8.0]
+    assert len(down) > 10
     assert {record.result for record in down} == {FAILED}
-    after = [record for record in run.record().requests if record.arrival_s >= 13.0]
-    assert all(record.is_served for record in after)
+    assert max(record.sojourn_s for record in down) <= 2.0
+
+
+def goodput(rate: float, seed: int) -> float:
+    """Requests a second that had their answer within 10 s, where 16 can be served and `rate` come."""
+    simulation = Simulation(
+        workers=4,
+        slots=2,
+        models=4,
+        arrivals=poisson(rate),
+        service=exponential(0.5),
+        reports=Reports(),
+        delays=Delays(0.001, 0.0005, 0.0005),
+        may_queue=True,
+        timeout_s=10.0,
+        seed=seed,
+    )
+    records = simulation.run(duration_s=60.0).record().requests
+    return sum(record.is_served and record.sojourn_s <= 10.0 and record.arrival_s + record.sojourn_s <= 60.0 for record in records) / 60.0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_overload_with_deadlines_serves_in_time_as_many_as_the_best_load_does(seed: int) -> None:
+    peak = max(goodput(rate, seed) for rate in (14.0, 16.0, 20.0))
+    assert goodput(32.0, seed) >= 0.9 * peak
 
 
 def test_sidecars_serve_on_when_the_coordinator_falls() -> None:

@@ -126,15 +126,36 @@ async def test_an_operator_loads_unloads_and_drains(cluster: StandInCluster, roo
     assert (drain.code, drain.out) == (0, "worker-1 is draining; 3 requests to finish\n")
 
 
-@pytest.mark.parametrize(
-    "verb", ["schedule x", "generate x y", "state", "state --watch", "models", "load x", "unload x", "drain w", "traffic"]
-)
+@pytest.mark.parametrize("verb", ["schedule x", "state", "state --watch", "models", "load x", "unload x", "drain w", "traffic"])
 async def test_a_dead_cluster_is_one_line_and_exit_code_3(verb: str, roost: Roost, dead_address: str) -> None:
     done = await roost(*verb.split(), "--coordinator", dead_address)
     assert (done.code, done.out) == (3, "")
     assert done.err.count("\n") == 1
     assert f"no answer from {dead_address}: Connection refused" in done.err
     assert "roost up" in done.err
+
+
+async def test_generate_says_that_it_waits_for_a_scheduler_and_then_that_none_came(roost: Roost, dead_address: str) -> None:
+    done = await roost("generate", "x", "y", "--timeout", "1.5", "--coordinator", dead_address)
+    waits, fails = done.err.splitlines()
+    assert (done.code, done.out) == (3, "")
+    assert waits == f"roost: waiting for a scheduler: no answer from {dead_address}: Connection refused"
+    assert fails.startswith(f"roost: no answer from {dead_address}: Connection refused. Is the cluster up?")
+    as_json = await roost("generate", "x", "y", "--timeout", "0.5", "--json", "--coordinator", dead_address)
+    assert (as_json.code, as_json.err.count("\n")) == (3, 1)
+
+
+async def test_ctrl_c_ends_at_once_what_waits_for_a_scheduler(dead_address: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "roost.client.cli", "generate", "llama-7b", "go", "--coordinator", dead_address),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert b"waiting for a scheduler" in await asyncio.wait_for(process.stderr.readline(), 30)
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 5)
+    assert (process.returncode, out, err) == (130, b"", b"")
 
 
 async def test_failures_have_their_exit_code_and_reason(cluster: StandInCluster, roost: Roost) -> None:

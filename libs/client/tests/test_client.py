@@ -18,6 +18,7 @@ from roost.client import (
     FinishReason,
     GenerationInterrupted,
     NoWorkerTookIt,
+    Pause,
     Plane,
     RoostClient,
     Scheduled,
@@ -25,9 +26,9 @@ from roost.client import (
     Token,
     Usage,
 )
-from roost.client.generation import ACCEPT_TIMEOUT_S
 from roost.client.requests import GenerateOptions
 from roost.cluster.errors import (
+    DeadlineImpossible,
     EngineFailed,
     InvalidField,
     ModelLoadFailed,
@@ -39,6 +40,7 @@ from roost.cluster.errors import (
     WorkerDraining,
 )
 from roost.cluster.worker_state import CacheResult, Liveness
+from roost.flow.terms import ACCEPT_TIMEOUT_S
 from roost.placement.decision import Action
 from roost.v1 import coordinator_pb2
 
@@ -109,12 +111,22 @@ async def test_a_whole_generation_says_how_it_came_about(cluster: StandInCluster
         Act(refusal=WorkerDraining("worker-1")),
         Act(refusal=NoCapacity("the queue of worker-1 is full", 30.0)),
         Act(refusal=EngineFailed("llama-7b", "the child died")),
+        Act(refusal=ModelLoadFailed("llama-7b", "the file is corrupt")),
         Act(breaks_at_once=True),
         Act(breaks_after=0),
         Act(tokens=(), ends_without_completion=True),
         Act(first_index=5),
     ],
-    ids=["draining", "full", "engine failed", "unavailable", "broken off", "ended without a completion", "gap in the tokens"],
+    ids=[
+        "draining",
+        "full",
+        "engine failed",
+        "cannot be loaded",
+        "unavailable",
+        "broken off",
+        "ended without a completion",
+        "gap in the tokens",
+    ],
 )
 async def test_a_worker_that_fails_before_the_first_token_is_left_out(cluster: StandInCluster, trouble: Act) -> None:
     first = await cluster.add_worker("worker-1", trouble)
@@ -166,8 +178,8 @@ async def test_a_loss_after_the_first_token_carries_the_text_so_far(cluster: Sta
 
 @pytest.mark.parametrize(
     "refusal",
-    [InvalidField("max_tokens", "is too large"), UnknownModel("x"), ModelLoadFailed("x", "the file is corrupt")],
-    ids=["invalid", "unknown", "cannot be loaded"],
+    [InvalidField("max_tokens", "is too large"), UnknownModel("x")],
+    ids=["invalid", "unknown"],
 )
 async def test_what_another_worker_would_refuse_too_is_not_tried_again(cluster: StandInCluster, refusal: RoostError) -> None:
     await cluster.add_worker("worker-1", Act(refusal=refusal))
@@ -216,10 +228,66 @@ async def test_the_worker_is_told_how_long_it_took_until_there_was_one(cluster: 
 
 
 async def test_a_scheduler_that_never_has_a_worker_is_an_error_of_its_own_words(cluster: StandInCluster) -> None:
-    cluster.scheduler.refusals = [NoWorkers("no worker has registered yet", 0.01)] * 2
+    cluster.scheduler.refusals = [NoWorkers("no worker has registered yet", 0.01)] * 500
     async with client_of(cluster) as client:
         with pytest.raises(NoWorkers, match="no worker has registered yet"):
-            await client.generate_text("llama-7b", "Say hello", max_attempts=2)
+            await client.generate_text("llama-7b", "Say hello", max_attempts=1, timeout_s=1.0)
+    assert len(cluster.scheduler.requests) > 1, "attempts are of workers"
+
+
+async def test_a_model_that_no_worker_can_load_is_told_in_the_workers_words(cluster: StandInCluster) -> None:
+    for name in ("worker-1", "worker-2"):
+        await cluster.add_worker(name, Act(refusal=ModelLoadFailed("llama-7b", f"its file on {name} is corrupt")))
+    async with client_of(cluster) as client:
+        with pytest.raises(ModelLoadFailed, match="on worker-2 is corrupt"):
+            await client.generate_text("llama-7b", "Say hello")
+    assert len(cluster.scheduler.requests) == 3
+
+
+async def test_a_scheduler_that_comes_late_serves_the_request_and_each_pause_is_told(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{reserved.getsockname()[1]}"
+    pauses: list[Pause] = []
+    is_waiting = asyncio.Event()
+
+    def note(pause: Pause) -> None:
+        pauses.append(pause)
+        is_waiting.set()
+
+    async with RoostClient(address, rng=random.Random(7)) as client:
+        waiting = asyncio.ensure_future(client.generate_text("llama-7b", "Say hello", timeout_s=20.0, on_pause=note))
+        await asyncio.wait_for(is_waiting.wait(), 10)
+        await cluster.add_scheduler("late", address)
+        assert (await waiting).text == "Hello, world"
+    assert all(isinstance(pause.cause, ClusterUnreachable) and pause.wait_s <= 0.5 for pause in pauses)
+
+
+async def test_the_scheduler_is_told_what_is_left_of_the_callers_time_and_nothing_where_there_is_no_bound(cluster: StandInCluster) -> None:
+    await cluster.add_worker("worker-1")
+    async with client_of(cluster) as client:
+        await client.generate_text("llama-7b", "Say hello", timeout_s=8.0)
+        await client.generate_text("llama-7b", "Say hello")
+        await client.generate_text("llama-7b", "Say hello", timeout_s=8.0)
+    first, unbounded, later = (request.deadline_s for request in cluster.scheduler.requests)
+    assert 7.0 < first <= 8.0
+    assert unbounded == 0.0
+    assert later <= 8.0 - 1.125, "so long such a generation held its slot"
+
+
+async def test_what_cannot_begin_in_time_is_refused_at_once(cluster: StandInCluster) -> None:
+    cluster.scheduler.refusals = [DeadlineImpossible(8.0, 30.0)]
+    async with client_of(cluster) as client:
+        with pytest.raises(DeadlineImpossible, match="would wait about 30 s"):
+            await client.generate_text("llama-7b", "Say hello", timeout_s=8.0)
+    assert len(cluster.scheduler.requests) == 1
+
+
+async def test_a_cluster_that_is_never_reached_is_said_so_when_the_time_is_up(dead_address: str) -> None:
+    async with RoostClient(dead_address) as client:
+        with pytest.raises(ClusterUnreachable, match="Connection refused"):
+            await client.generate_text("llama-7b", "Say hello", timeout_s=1.0)
 
 
 async def test_leaving_the_loop_cancels_the_call(cluster: StandInCluster) -> None:
@@ -414,6 +482,7 @@ async def test_an_operator_loads_unloads_and_drains(cluster: StandInCluster) -> 
         ("Hi", {"seed": -1}, "seed"),
         ("Hi", {"stop": ["\udc80"]}, "request"),
         ("Hi", {"max_attempts": 0}, "max_attempts"),
+        ("Hi", {"timeout_s": -1.0}, "timeout_s"),
     ],
 )
 async def test_a_value_that_cannot_be_sent_is_named(prompt: str, options: GenerateOptions, field: str, dead_address: str) -> None:

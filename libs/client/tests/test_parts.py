@@ -19,8 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from roost.client.attempts import Attempts, Setback
-from roost.client.backoff import Backoff
 from roost.client.channels import ChannelCache
 from roost.client.cli.cluster_life import example_model
 from roost.client.cli.exits import ExitCode, exit_code_of
@@ -63,51 +61,6 @@ def test_the_target_that_answered_is_tried_first() -> None:
     order = TargetOrder([Target("a", 1), Target("b", 2), Target("c", 3)])
     order.prefer(Target("b", 2))
     assert [target.host for target in order] == ["b", "a", "c"]
-
-
-# --- attempts and backoff -------------------------------------------------------------------------
-
-
-@given(st.integers(0, 1000), st.floats(0, 1e6), st.randoms(use_true_random=False))
-def test_a_wait_is_bounded_and_never_shorter_than_a_wish_within_bounds(retry: int, wish_s: float, rng: random.Random) -> None:
-    wait_s = Backoff().wait_s(retry, rng, server_wish_s=wish_s)
-    assert min(wish_s, 10.0) <= wait_s <= 12.5
-
-
-def test_a_failed_worker_is_left_out_until_the_attempts_are_over() -> None:
-    attempts = Attempts(3, random.Random(1), Backoff())
-    waits = [attempts.worker_failed(name, Setback.LOST) for name in ("a", "b", "c")]
-    assert waits[2] is None
-    assert max(wait for wait in waits if wait is not None) < 0.2
-    assert attempts.excluded == {"a", "b", "c"}
-
-
-def test_a_busy_workers_wish_is_waited_for_only_when_nobody_else_is_left() -> None:
-    attempts = Attempts(4, random.Random(1), Backoff())
-    wait_s = attempts.worker_failed("a", Setback.BUSY, server_wish_s=5.0)
-    assert wait_s is not None
-    assert wait_s < 0.1
-    again_s = attempts.scheduler_refused(server_wish_s=1.0)
-    assert again_s is not None
-    assert 5.0 <= again_s <= 6.25
-    assert (attempts.excluded, attempts.made) == (set(), 1)
-
-
-def test_workers_that_were_lost_stay_left_out_when_the_scheduler_has_nobody() -> None:
-    attempts = Attempts(3, random.Random(1), Backoff())
-    attempts.worker_failed("a", Setback.LOST)
-    attempts.scheduler_refused(server_wish_s=0.5)
-    assert (attempts.excluded, attempts.made) == ({"a"}, 2)
-
-
-@given(st.lists(st.sampled_from(["busy", "refused", "lost", "none"]), min_size=50, max_size=50), st.integers(1, 10))
-def test_attempts_always_come_to_an_end(story: list[str], most: int) -> None:
-    attempts = Attempts(most, random.Random(1), Backoff())
-    for number, what in enumerate(story):
-        is_over = attempts.scheduler_refused() is None if what == "none" else attempts.worker_failed(f"w{number}", Setback(what)) is None
-        if is_over:
-            break
-    assert attempts.made == most
 
 
 # --- channels -------------------------------------------------------------------------------------

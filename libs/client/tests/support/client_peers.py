@@ -207,10 +207,9 @@ class StandInCluster:
     servers: dict[str, grpc.aio.Server] = field(default_factory=dict)
     tls: TlsFiles | None = None
 
-    async def serve(self, name: str, add: Callable[[grpc.aio.Server], None]) -> str:
+    async def serve(self, name: str, add: Callable[[grpc.aio.Server], None], here: str = "127.0.0.1:0") -> str:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         add(server)
-        here = "127.0.0.1:0"
         port = server.add_insecure_port(here) if self.tls is None else server.add_secure_port(here, server_credentials(self.tls))
         await server.start()
         self.stack.push_async_callback(server.stop, None)
@@ -223,12 +222,12 @@ class StandInCluster:
         self.scheduler.workers[name] = worker.address
         return worker
 
-    async def add_scheduler(self, name: str = "scheduler") -> str:
+    async def add_scheduler(self, name: str = "scheduler", here: str = "127.0.0.1:0") -> str:
         def add(server: grpc.aio.Server) -> None:
             add_SchedulerServicer_to_server(self.scheduler, server)
             add_CoordinatorServicer_to_server(self.scheduler, server)
 
-        return await self.serve(name, add)
+        return await self.serve(name, add, here)
 
 
 NO_ENV: Mapping[str, str] = MappingProxyType({})

@@ -1,7 +1,6 @@
-"""The clients: each asks where to go, goes there, and on refusal or loss before the first token asks again without that worker.
+"""The clients: each drives the product's own flow (`roost.flow`) through a generation. What is here is when each step takes place.
 
-State: the requests whose answers lie behind a cut network, and who is cut off since when. The rules of asking again are the product's own
-(`roost.client.attempts`); what is here is when each step takes place.
+State: the requests whose answers lie behind a cut network, who is cut off since when, and how long generations have taken.
 """
 
 from __future__ import annotations
@@ -10,17 +9,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from roost.client.attempts import Attempts, Setback
-from roost.client.backoff import Backoff
-from roost.client.client import MAX_ATTEMPTS
-from roost.client.generation import ACCEPT_TIMEOUT_S
-from roost.cluster.errors import NoCapacity, NoWorkers, RoostError
+from roost.cluster.errors import NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
+from roost.flow.effects import Ask, Call, Effect, Fail, Pause
+from roost.flow.errors import Failure
+from roost.flow.flow import Flow
+from roost.flow.heard import Decided, Declined, Heard, Lost, Refused, Unreachable
+from roost.flow.served_times import ServedTimes
+from roost.flow.setbacks import Setback, setback_of
+from roost.flow.steps import Completed, FinishReason, Timings, Token, Usage
+from roost.flow.terms import ACCEPT_TIMEOUT_S, MAX_ATTEMPTS, Terms
 from roost.placement.decision import Decision
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.sim.agenda import Agenda
-from roost.sim.flight import FRESH, Flight
+from roost.sim.flight import Flight
 from roost.sim.ledger import Ledger
 from roost.sim.machine import Machine
 from roost.sim.planes import Plane
@@ -47,13 +50,32 @@ class Delays:
 NO_DELAYS = Delays()
 
 
+USUAL_TIMEOUT_S = 300.0
+_TARGETS = ("plane",)
+_COMPLETED = Completed(FinishReason.LENGTH, Usage(), Timings(), None)
+_FIRST_TOKEN = Token(0, -1, "")
+_DIED = Lost("the worker died")
+_UNREACHABLE = Unreachable(Failure(_TARGETS[0], "nobody who decides was reached"))
+
+
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How clients ask. `may_queue`: their requests may wait in the scheduler the first time they ask."""
+    """How clients ask. `may_queue`: their requests may wait in the scheduler. `timeout_s`: what they give a request, of which schedulers
+    are told; None: USUAL_TIMEOUT_S, of which they are not.
+    """
 
     max_attempts: int = MAX_ATTEMPTS
-    timeout_s: float = 300.0
+    timeout_s: float | None = None
     may_queue: bool = False
+
+    def terms(self) -> Terms:
+        """Of each of their requests."""
+        return Terms(
+            self.timeout_s or USUAL_TIMEOUT_S,
+            is_told=self.timeout_s is not None,
+            max_attempts=self.max_attempts,
+            may_wait=self.may_queue,
+        )
 
 
 class Clients:
@@ -77,7 +99,8 @@ class Clients:
         self._ledger = ledger
         self._rng = rng
         self._delays = delays
-        self._manners = manners
+        self._terms = manners.terms()
+        self._served_times = ServedTimes()
         self._ended = ended
         self._requests: dict[tuple[str, int, bool], PlacementRequest] = {}
         self._cut: dict[int, float] = {}
@@ -88,101 +111,115 @@ class Clients:
 
     def begin(self, flight: Flight) -> None:
         """A client has this request."""
-        if self._delays.ask_s:
-            self._agenda.at(self._agenda.now + self._delays.ask_s, self._ask, flight)
-        else:
-            self._ask(flight)
+        terms, served_s = self._terms, 0.0
+        if terms.is_told:
+            served_s = self._served_times.expected_s((flight.model, flight.output_tokens))
+            self._agenda.at(flight.arrival_s + terms.timeout_s, self._time_out, flight)
+        flow: Flow[str, Decision] = Flow(terms, _TARGETS, self._rng, self._agenda.now, served_s=served_s)
+        flight.flow = flow
+        self._do(flight, flow.begin(), FAILED)
 
-    def _ask(self, flight: Flight) -> None:
-        self._plane.ask(flight, self._request(flight), self)
+    def _do(self, flight: Flight, effect: Effect[str, Decision], otherwise: str) -> None:
+        """What the flow wants; `otherwise` is what the request has come to if it wants nothing more."""
+        now, delays = self._agenda.now, self._delays
+        match effect:
+            case Ask():
+                if delays.ask_s:
+                    self._agenda.at(now + delays.ask_s, self._ask, (flight, effect))
+                else:
+                    self._ask((flight, effect))
+            case Call(decision):
+                machine = self._machines[decision.worker_id]
+                flight.decision_id = decision.decision_id
+                self._ledger.sent(flight.number, machine.number, decision.action)
+                if delays.send_s:
+                    self._agenda.at(now + delays.send_s, self._reach, (flight, machine))
+                else:
+                    self._reach((flight, machine))
+            case Pause(wait_s):
+                self._agenda.at(now + wait_s, self._wake, flight)
+            case Fail():
+                self._close(flight, otherwise)
 
-    def _request(self, flight: Flight) -> PlacementRequest:
-        if flight.excluded:
-            return PlacementRequest("", flight.model, flight.priority, excluded=flight.excluded)
-        may_queue = self._manners.may_queue and flight.may_wait
-        key = (flight.model, flight.priority, may_queue)
+    def _hear(self, flight: Flight, heard: Heard[Decision], otherwise: str) -> None:
+        flow = flight.flow
+        assert flow is not None  # noqa: S101  # it has begun
+        if not flow.is_over:  # else its client has gone, and nobody reads the answer
+            self._do(flight, flow.hear(heard, self._agenda.now), otherwise)
+
+    def _wake(self, flight: Flight) -> None:
+        assert flight.flow is not None  # noqa: S101  # it has begun
+        self._do(flight, flight.flow.handle_timer(self._agenda.now), FAILED)
+
+    def _time_out(self, flight: Flight) -> None:
+        """The client's time is up: it goes, and its request with it."""
+        flow = flight.flow
+        if flow is None or flow.is_over:
+            return
+        if flight.machine is not None:
+            flight.machine.leave(flight, is_ok=False)
+        self._do(flight, flow.handle_timer(self._agenda.now), FAILED)
+
+    def _ask(self, asked: tuple[Flight, Ask[str]]) -> None:
+        self._plane.ask(asked[0], self._request(*asked), self)
+
+    def _request(self, flight: Flight, ask: Ask[str]) -> PlacementRequest:
+        if ask.excluded or ask.deadline_s:
+            return PlacementRequest(
+                "", flight.model, flight.priority, deadline_s=ask.deadline_s, excluded=ask.excluded, may_queue=ask.may_wait
+            )
+        key = (flight.model, flight.priority, ask.may_wait)
         request = self._requests.get(key)
         if request is None:
-            request = self._requests[key] = PlacementRequest("", flight.model, flight.priority, may_queue=may_queue)
+            request = self._requests[key] = PlacementRequest("", flight.model, flight.priority, may_queue=ask.may_wait)
         return request
 
     # --- what the plane says (`Asker`) ------------------------------------------------------------
 
     def decided(self, flight: Flight, decision: Decision) -> None:
-        machine = self._machines[decision.worker_id]
-        flight.decision_id = decision.decision_id
-        flight.tries += 1
-        self._ledger.sent(flight.number, machine.number, decision.action)
-        if self._delays.send_s:
-            self._agenda.at(self._agenda.now + self._delays.send_s, self._reach, (flight, machine))
-        else:
-            self._reach((flight, machine))
+        self._hear(flight, Decided(decision), FAILED)
 
     def refused(self, flight: Flight, error: RoostError) -> None:
-        if not isinstance(error, NoWorkers | NoCapacity):
-            self._close(flight, REFUSED)
-            return
-        if isinstance(error, NoWorkers):  # as `RoostClient` does: nobody waits twice for a worker that did not come
-            flight.may_wait = flight.may_wait and bool(flight.excluded)
-        attempts = self._attempts(flight)
-        self._again(flight, attempts.scheduler_refused(server_wish_s=error.retry_after_s), REFUSED)
+        self._hear(flight, Refused(error), REFUSED)
 
     def unreachable(self, flight: Flight) -> None:
-        self._close(flight, FAILED)
+        self._hear(flight, _UNREACHABLE, FAILED)
 
     # --- at the worker ----------------------------------------------------------------------------
 
     def _reach(self, sent: tuple[Flight, Machine]) -> None:
         flight, machine = sent
+        if flight.flow is None or flight.flow.is_over:
+            return
         if machine.number in self._cut:
-            self._agenda.at(self._agenda.now + ACCEPT_TIMEOUT_S, self._unanswered, sent)
+            self._agenda.at(self._agenda.now + ACCEPT_TIMEOUT_S, self._unanswered, flight)
             return
         if not machine.is_up:
-            self._setback(flight, machine, Setback.LOST)
+            self._hear(flight, _DIED, FAILED)
             return
         try:
             machine.arrive(flight)
         except NoCapacity as error:
-            self._setback(flight, machine, Setback.BUSY, error.retry_after_s)
-        except RoostError:
-            self._close(flight, REFUSED)
+            self._hear(flight, Declined(error, Setback.BUSY, error.retry_after_s), REFUSED)
+        except RoostError as error:
+            self._hear(flight, Declined(error, setback_of(error)), REFUSED)
 
-    def _unanswered(self, sent: tuple[Flight, Machine]) -> None:
-        self._setback(*sent, Setback.LOST)
+    def _unanswered(self, flight: Flight) -> None:
+        self._hear(flight, Lost("it took the call and did not answer"), FAILED)
 
     def _lost_place(self, flight: Flight, error: RoostError) -> None:
-        del error
-        machine = self._machines[self._ledger.workers[self._ledger.worker[flight.number]]]
-        self._setback(flight, machine, Setback.BUSY)
+        flight.job, flight.first_at = None, -1.0
+        self._hear(flight, Declined(error, Setback.BUSY), REFUSED)
 
-    def crashed(self, machine: Machine, lost: Sequence[Flight]) -> None:
+    def crashed(self, lost: Sequence[Flight]) -> None:
         """A worker died with these requests: those that had a token are over, the others begin anew."""
         now = self._agenda.now
         for flight in lost:
             if flight.job is not None and flight.job.granted_at is not None and 0 <= flight.first_at <= now:
-                self._close(flight, FAILED)
+                self._hear(flight, _FIRST_TOKEN, FAILED)
             else:
-                self._setback(flight, machine, Setback.LOST)
-
-    def _setback(self, flight: Flight, machine: Machine, setback: Setback, wish_s: float = 0.0) -> None:
-        flight.job, flight.first_at = None, -1.0
-        attempts = self._attempts(flight)
-        wait_s = attempts.worker_failed(machine.node_id, setback, server_wish_s=wish_s)
-        self._again(flight, wait_s, REFUSED if setback is Setback.BUSY else FAILED)
-
-    def _attempts(self, flight: Flight) -> Attempts:
-        if flight.attempts is None:
-            flight.attempts = Attempts(self._manners.max_attempts, self._rng, Backoff())
-        return flight.attempts
-
-    def _again(self, flight: Flight, wait_s: float | None, otherwise: str) -> None:
-        now = self._agenda.now
-        if wait_s is None or now + wait_s >= flight.arrival_s + self._manners.timeout_s:
-            self._close(flight, otherwise)
-            return
-        excluded = self._attempts(flight).excluded
-        flight.excluded = frozenset(excluded) if excluded else FRESH
-        self._agenda.at(now + wait_s + self._delays.ask_s, self._ask, flight)
+                flight.job, flight.first_at = None, -1.0
+            self._hear(flight, _DIED, FAILED)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -203,11 +240,15 @@ class Clients:
             ledger.load_s[number] = load_s
             queue_s -= load_s
         ledger.queue_s[number] = queue_s
+        self._hear(flight, _COMPLETED, FAILED)
+        if self._terms.is_told:
+            self._served_times.note((flight.model, flight.output_tokens), self._agenda.now - job.granted_at)
         self._close(flight, job.cache_result.value, reply_s)
 
     def _close(self, flight: Flight, result: str, reply_s: float = 0.0) -> None:
         flight.job = None
-        self._ledger.close(flight.number, result, self._agenda.now - flight.arrival_s + reply_s, flight.tries)
+        attempts = 0 if flight.flow is None else flight.flow.attempt
+        self._ledger.close(flight.number, result, self._agenda.now - flight.arrival_s + reply_s, attempts)
         self._ended(flight)
 
     # --- cut networks -----------------------------------------------------------------------------
@@ -222,6 +263,8 @@ class Clients:
         cut_at = {number: self._cut.pop(number) for number in numbers if number in self._cut}
         held, self._held = self._held, []
         for flight in held:
+            if flight.flow is None or flight.flow.is_over:  # its client did not wait for so long
+                continue
             since = cut_at.get(self._ledger.worker[flight.number])
             if since is not None and flight.first_at >= since:
                 flight.first_at = self._agenda.now

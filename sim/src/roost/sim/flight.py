@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roost.client.attempts import Attempts
+from roost.flow.flow import Flow
+from roost.placement.decision import Decision
 from roost.worker.core.jobs import Job
 
 if TYPE_CHECKING:
     from roost.sim.machine import Machine
-
-FRESH: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False, slots=True)
@@ -31,12 +30,9 @@ class Flight:
     client: int = -1
     home: int = 0
     priority: int = 0
-    may_wait: bool = True  # in the decider: until it has waited there in vain
     decision_id: str = ""
-    tries: int = 0
     waited_for_load: bool = False  # in the decider, until some worker had the model: a join, though it finds the model ready
-    attempts: Attempts | None = None
-    excluded: frozenset[str] = FRESH
+    flow: Flow[str, Decision] | None = None
     machine: Machine | None = None
     job: Job | None = None
     due_at: float = -1.0

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from roost.client.caller import CONNECT_TIMEOUT_S
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
+from roost.flow.terms import REACH_TIMEOUT_S
 from roost.gossip.app import NEVER_S, RESERVATION_BOUND_S
 from roost.gossip.protocol.events import Event, MemberChanged
 from roost.placement.placer import Placer
@@ -137,7 +137,7 @@ class GossipPlane:
             sidecar = self._sidecars[number]
             if number in self._cut():
                 later = (flight, request, asker, step + 1)
-                self._agenda.at(self._agenda.now + CONNECT_TIMEOUT_S, self._ask_from, later)
+                self._agenda.at(self._agenda.now + REACH_TIMEOUT_S, self._ask_from, later)
                 return
             if sidecar is not None:
                 sidecar.decider.ask(flight, request, asker)

@@ -61,7 +61,7 @@ class Mishaps:
         if machine.is_up:
             lost = machine.crash()
             self._plane.worker_crashed(number)
-            self._clients.crashed(machine, lost)
+            self._clients.crashed(lost)
 
     def _restart(self, number: int) -> None:
         machine = self._machines[number]

@@ -72,7 +72,7 @@ class Simulation:
         delays: Delays = NO_DELAYS,
         may_queue: bool = False,
         max_attempts: int = 4,
-        timeout_s: float = 300.0,
+        timeout_s: float | None = None,
         first_token_share: float = 0.0,
         faults: Iterable[Fault] = (),
         sample_s: float = 0.0,

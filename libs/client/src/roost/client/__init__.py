@@ -19,6 +19,7 @@ from roost.client.results import (
     WorkerOutcome,
     WorkerSnapshot,
 )
+from roost.flow.effects import Pause
 
 __all__ = [
     "Accepted",
@@ -34,6 +35,7 @@ __all__ = [
     "GenerationInterrupted",
     "ModelSnapshot",
     "NoWorkerTookIt",
+    "Pause",
     "Plane",
     "RoostClient",
     "Scheduled",

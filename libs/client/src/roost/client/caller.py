@@ -15,9 +15,9 @@ from roost.client.channels import CannotConnect, ChannelCache, connect
 from roost.client.errors import CallTimedOut, ClusterUnreachable, Failure
 from roost.client.targets import Target, TargetOrder
 from roost.cluster.errors import ServerStopping
+from roost.flow.terms import REACH_TIMEOUT_S
 from roost.service.errors import DETAILS_KEY, from_rpc_error
 
-CONNECT_TIMEOUT_S = 4.5  # an address that takes longer is as good as down; below the channel's own 5 s, so that we know it was time
 DIAGNOSIS_S = 1.0  # a failure is not to be explained for longer than that
 MAX_WHY = 200  # characters of a transport's own words that are worth showing
 
@@ -69,6 +69,14 @@ async def why_not_connected(target: Target, failed: CannotConnect) -> str:
     )
 
 
+class NotAnswered(Exception):
+    """One target was not reached, did not answer in time, or is stopping; another one may answer."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
 class ClusterCaller:
     """Calls whichever target answers. Owns no state of its own: `targets` remembers the good one, `channels` the connections."""
 
@@ -88,16 +96,31 @@ class ClusterCaller:
             left_s = max(0.001, deadline - asyncio.get_running_loop().time())
             share_s = left_s / (len(self._targets) - position) if is_repeatable else left_s
             try:
-                async with self._connected(target, share_s) as channel:
-                    answer = await rpc(channel)(request, timeout=share_s)
-                self._targets.prefer(target)
-            except CannotConnect as error:
-                failures.append(Failure(str(target), await why_not_connected(target, error)))
-            except grpc.aio.AioRpcError as error:
-                failures.append(self._failure(target, error, timeout_s=timeout_s, is_repeatable=is_repeatable))
-            else:
-                return answer
+                return await self.ask(target, rpc, request, reach_s=share_s, timeout_s=share_s, is_repeatable=is_repeatable)
+            except NotAnswered as error:
+                failures.append(error.failure)
         raise ClusterUnreachable(failures)
+
+    async def ask(
+        self,
+        target: Target,
+        rpc: Unary[Request, Response],
+        request: Request,
+        *,
+        reach_s: float,
+        timeout_s: float,
+        is_repeatable: bool = True,
+    ) -> Response:
+        """The answer of that target, which has `reach_s` to be connected. Raises what it refused with, NotAnswered, CallTimedOut."""
+        try:
+            async with self._connected(target, reach_s) as channel:
+                answer = await rpc(channel)(request, timeout=timeout_s)
+        except CannotConnect as error:
+            raise NotAnswered(Failure(str(target), await why_not_connected(target, error))) from error
+        except grpc.aio.AioRpcError as error:
+            raise NotAnswered(self._failure(target, error, timeout_s=timeout_s, is_repeatable=is_repeatable)) from error
+        self._targets.prefer(target)
+        return answer
 
     async def stream(self, rpc: Stream[Request, Response], request: Request, *, timeout_s: float) -> AsyncGenerator[Response, None]:
         """Answers of the first target that gives one, for at most `timeout_s`; ends then. Raises as `call` does."""
@@ -124,7 +147,7 @@ class ClusterCaller:
     async def _answers_of(
         self, target: Target, rpc: Stream[Request, Response], request: Request, timeout_s: float
     ) -> AsyncGenerator[Response, None]:
-        async with self._connected(target, CONNECT_TIMEOUT_S) as channel:
+        async with self._connected(target, REACH_TIMEOUT_S) as channel:
             call = rpc(channel)(request, timeout=timeout_s)
             try:
                 async for answer in call:
@@ -138,7 +161,7 @@ class ClusterCaller:
         address = str(target)
         async with self._channels.lease(address) as channel:
             try:
-                await connect(channel, min(CONNECT_TIMEOUT_S, timeout_s))
+                await connect(channel, min(REACH_TIMEOUT_S, timeout_s))
                 yield channel
             except CannotConnect:
                 self._channels.forget(address)

@@ -10,31 +10,31 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self, Unpack
 
-from roost.client.attempts import Attempts
-from roost.client.backoff import Backoff
 from roost.client.caller import ClusterCaller
 from roost.client.channels import ChannelCache
 from roost.client.codec import decision_from_wire, outcome_from_wire, state_of_cluster_from_wire
 from roost.client.errors import ClusterUnreachable, Failure
 from roost.client.explaining import ExplainedDecision, explained_from_wire
 from roost.client.gathering import Gathering
-from roost.client.generation import Deadline, GenerationRun
+from roost.client.generation import GRACE_S, GenerationRun
 from roost.client.requests import MAX_INT32, GenerateOptions, generate_request
-from roost.client.results import ClusterState, Decision, Event, Generation, ModelSnapshot, WorkerOutcome
-from roost.client.targets import DEFAULT_TARGET, TargetOrder, parse_targets
-from roost.cluster.errors import InvalidField, NoWorkers, UnknownRequest
+from roost.client.results import ClusterState, Completed, Decision, Event, Generation, ModelSnapshot, WorkerOutcome
+from roost.client.targets import DEFAULT_TARGET, Target, TargetOrder, parse_targets
+from roost.cluster.errors import InvalidField, UnknownRequest
+from roost.flow.effects import Ask, Pause
+from roost.flow.flow import Flow
+from roost.flow.served_times import ServedTimes
+from roost.flow.terms import MAX_ATTEMPTS, Terms
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.service.channels import open_channel
 from roost.service.codec import request_to_wire
 from roost.service.tls import TlsFiles
-from roost.v1 import coordinator_pb2, scheduler_pb2
+from roost.v1 import coordinator_pb2, scheduler_pb2, worker_pb2
 from roost.v1.coordinator_pb2_grpc import CoordinatorStub
 from roost.v1.scheduler_pb2_grpc import SchedulerStub
 
 WATCH_CALL_S = 300.0  # one watching call lives this long and is followed by the next
-MAX_ATTEMPTS = 4
-LONGEST_QUEUEING_S = 30.0  # a scheduler lets nobody wait longer
 
 
 class RoostClient:
@@ -63,6 +63,7 @@ class RoostClient:
         # A worker that is unavailable is not asked again: the scheduler names another one sooner.
         self._worker_channels = ChannelCache(lambda address: open_channel(address, tls=tls, has_retries=False))
         self._caller = ClusterCaller(self._targets, self._channels)
+        self._served_times = ServedTimes()
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,41 +105,45 @@ class RoostClient:
         wire = await self._caller.call(
             lambda channel: SchedulerStub(channel).Schedule,
             request_to_wire(request),
-            timeout_s=self._timeout_s + (LONGEST_QUEUEING_S if allow_queueing else 0.0),
+            timeout_s=self._long_timeout_s if allow_queueing and not deadline_s else self._timeout_s + deadline_s,
         )
         return decision_from_wire(wire)
 
     async def generate(self, model: str, prompt: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[Event, None]:
         """Scheduled (once an attempt), Accepted, one Token each, Completed. Ending the iteration ends the call on the worker.
 
-        A worker that refuses or is lost before the first token is left out and another one asked, up to `max_attempts` times.
+        A worker that refuses or is lost before the first token is left out and another one asked, up to `max_attempts` times. A scheduler
+        that is not reached, or has no worker or no room, is asked again until there is no time left.
         Raises what `schedule` raises, NoWorkerTookIt, GenerationInterrupted (with the text so far), CallTimedOut, EngineFailed,
         ModelLoadFailed. Close it (`contextlib.aclosing`) where a loop may be left early and something still holds the iterator.
         """
         request = generate_request(model, prompt, options.get("request_id") or uuid.uuid4().hex, options)
-        attempts = Attempts(_check_attempts(options.get("max_attempts", MAX_ATTEMPTS)), self._rng, Backoff())
-        bound_s = options.get("timeout_s") or self._long_timeout_s
-        deadline = Deadline(asyncio.get_running_loop().time() + bound_s, bound_s)
+        timeout_s = options.get("timeout_s")
+        terms = Terms(
+            timeout_s or self._long_timeout_s,
+            is_told=bool(timeout_s),
+            max_attempts=options.get("max_attempts", MAX_ATTEMPTS),
+            may_wait=options.get("allow_queueing", True),
+            answer_s=self._timeout_s,
+        )
 
-        may_wait = options.get("allow_queueing", True)
+        async def ask(asked: Ask[Target]) -> Decision:
+            wire = await self._caller.ask(
+                asked.target,
+                lambda channel: SchedulerStub(channel).Schedule,
+                _schedule_request(request, asked),
+                reach_s=asked.reach_s,
+                timeout_s=asked.timeout_s + GRACE_S,
+            )
+            return decision_from_wire(wire)
 
-        async def schedule(excluded: frozenset[str]) -> Decision:
-            nonlocal may_wait
-            try:
-                return await self.schedule(
-                    model,
-                    priority=request.priority,
-                    request_id=request.request_id,
-                    excluded=excluded,
-                    max_tokens=request.max_tokens,
-                    allow_queueing=may_wait and not excluded,  # nobody waits for a worker that refused
-                )
-            except NoWorkers:
-                may_wait = may_wait and bool(excluded)  # nor twice for a worker that did not come
-                raise
-
-        async with aclosing(GenerationRun(schedule, self._worker_channels, attempts, deadline).events(request)) as events:
+        kind, now = (model, request.max_tokens), asyncio.get_running_loop().time()
+        flow = Flow[Target, Decision](terms, tuple(self._targets), self._rng, now, served_s=self._served_times.expected_s(kind))
+        run = GenerationRun(flow, ask, self._worker_channels, options.get("on_pause", _keep_quiet))
+        async with aclosing(run.events(request)) as events:
             async for event in events:
+                if isinstance(event, Completed):
+                    self._served_times.note(kind, event.timings.served_s)
                 yield event
 
     async def generate_text(self, model: str, prompt: str, **options: Unpack[GenerateOptions]) -> Generation:
@@ -232,7 +237,19 @@ class RoostClient:
         return f"<RoostClient {self._targets!r} {self._worker_channels!r}>"
 
 
-def _check_attempts(attempts: int) -> int:
-    if attempts < 1:
-        raise InvalidField("max_attempts", f"must be 1 or more (got {attempts})")
-    return attempts
+def _schedule_request(request: worker_pb2.GenerateRequest, asked: Ask[Target]) -> scheduler_pb2.ScheduleRequest:
+    """The question that goes before the request. Raises InvalidField."""
+    question = PlacementRequest(
+        request_id=request.request_id,
+        model=request.model,
+        priority=request.priority,
+        max_tokens=request.max_tokens,
+        deadline_s=asked.deadline_s,
+        excluded=asked.excluded,
+        may_queue=asked.may_wait,
+    )
+    return request_to_wire(question)
+
+
+def _keep_quiet(_: Pause) -> None:
+    """Nobody wants to know of pauses."""

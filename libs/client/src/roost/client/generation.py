@@ -1,164 +1,117 @@
-"""One generation: schedule, call the worker, and on refusal or loss before the first token schedule again without that worker."""
+"""Drives `roost.flow`: asks the deciders it names, calls the workers they choose, and tells it what comes of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 
 import grpc
 
-from roost.client.attempts import Attempts, Setback
-from roost.client.caller import CONNECT_TIMEOUT_S, has_details, is_transport_failure, why
+from roost.client.caller import NotAnswered, has_details, is_transport_failure, why
 from roost.client.channels import CannotConnect, ChannelCache, connect
 from roost.client.codec import accepted_from_wire, completed_from_wire, token_from_wire
-from roost.client.errors import CallTimedOut, Failure, GenerationInterrupted, NoWorkerTookIt
 from roost.client.results import Accepted, Completed, Decision, Event, Scheduled, Token
-from roost.cluster.errors import EngineFailed, NoCapacity, NoWorkers
-from roost.service.errors import from_rpc_error, retry_after_s
+from roost.client.targets import Target
+from roost.cluster.errors import RoostError
+from roost.flow.effects import Ask, Call, Effect, Emit, Fail, Pause
+from roost.flow.flow import Flow
+from roost.flow.heard import Decided, Declined, Heard, Lost, Refused, Unreachable
+from roost.flow.setbacks import Setback, setback_of
+from roost.flow.terms import REACH_TIMEOUT_S
+from roost.service.errors import RemoteError, from_rpc_error, retry_after_s
 from roost.v1 import worker_pb2
 from roost.v1.worker_pb2_grpc import WorkerStub
 
-ACCEPT_TIMEOUT_S = 5.0  # a worker accepts or refuses a request as it arrives: one that says nothing for so long does not live
-MAX_WAITED_S = 86_400.0  # the bound of the contract
+GRACE_S = 0.5  # beyond what a flow grants: its own timer strikes first, and it alone says what that means
 END_TIMEOUT_S = 1.0  # after its completion a worker has this long to end the call; nothing more is expected of it
 
-WorkerEvent = Accepted | Token | Completed
 GenerateCall = grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse]
-Schedule = Callable[[frozenset[str]], Awaitable[Decision]]
+AskTarget = Callable[[Ask[Target]], Awaitable[Decision]]
+_ClientHeard = Heard[Decision]
+_ClientEffect = Effect[Target, Decision]
+_SETBACKS = {grpc.StatusCode.RESOURCE_EXHAUSTED: Setback.BUSY, grpc.StatusCode.UNAVAILABLE: Setback.REFUSED}
 
 
-class WorkerFailed(Exception):  # never leaves this module
-    """One worker did not do it and another may. `server_wish_s` is when it wants to be asked again, 0.0 if it did not say."""
-
-    def __init__(self, setback: Setback, why: str, server_wish_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.setback = setback
-        self.server_wish_s = server_wish_s
-
-
-def setback_of(error: grpc.aio.AioRpcError) -> WorkerFailed | None:
-    """What a worker's status means for the request; None: no other worker would do better, the caller is told."""
-    typed = from_rpc_error(error)
-    wish_s = retry_after_s(typed)
+def heard_of(error: grpc.aio.AioRpcError) -> Lost | Declined:
+    """What a worker's status means for the request."""
     if is_transport_failure(error):
-        return WorkerFailed(Setback.LOST, why(error))
-    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        is_message_too_large = not has_details(error) and "larger than max" in (error.details() or "")
-        return None if is_message_too_large else WorkerFailed(Setback.BUSY, str(typed), wish_s)
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return WorkerFailed(Setback.REFUSED, str(typed), wish_s)
-    return WorkerFailed(Setback.LOST, str(typed)) if isinstance(typed, EngineFailed) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """The time a whole generation has, every attempt and wait included. `at` is in the event loop's clock."""
-
-    at: float
-    timeout_s: float
-
-    @property
-    def left_s(self) -> float:
-        return max(0.001, self.at - asyncio.get_running_loop().time())
-
-    @property
-    def is_over(self) -> bool:
-        return asyncio.get_running_loop().time() >= self.at
-
-    @property
-    def waited_s(self) -> float:
-        """Since the generation was asked for, within what the wire takes."""
-        return min(MAX_WAITED_S, max(0.0, asyncio.get_running_loop().time() - (self.at - self.timeout_s)))
+        return Lost(why(error))
+    typed = from_rpc_error(error)
+    setback = setback_of(typed)
+    if setback is None and isinstance(typed, RemoteError):  # words that we do not know, or none
+        is_too_large = not has_details(error) and "larger than max" in (error.details() or "")
+        setback = None if is_too_large else _SETBACKS.get(error.code())
+    return Declined(typed, setback, retry_after_s(typed))
 
 
 class WorkerCall:
-    """Generate on one worker: its numbered events, each once, or the reason why not.
+    """Generate on one worker, as a flow hears of it: steps, or why there are none."""
 
-    State: the tokens so far. Invariant: their indexes count from 0 without gaps.
-    """
-
-    def __init__(self, channels: ChannelCache, decision: Decision, deadline: Deadline) -> None:
+    def __init__(self, channels: ChannelCache, call: Call[Decision], request: worker_pb2.GenerateRequest) -> None:
         self._channels = channels
-        self._decision = decision
-        self._deadline = deadline
-        self._tokens: list[Token] = []
+        self._call = call
+        self._address = call.decision.worker_address
+        self._request = request
 
-    async def events(self, request: worker_pb2.GenerateRequest) -> AsyncGenerator[WorkerEvent, None]:
-        """Ends after Completed. Raises WorkerFailed, GenerationInterrupted, CallTimedOut or what the worker refused with."""
-        address = self._decision.worker_address
-        if not address:
-            raise WorkerFailed(Setback.LOST, "it gave no address to call")
-        async with self._channels.lease(address) as channel:
+    async def heard(self) -> AsyncGenerator[_ClientHeard, None]:
+        """Ends after Completed, Declined or Lost."""
+        if not self._address:
+            yield Lost("it gave no address to call")
+            return
+        async with self._channels.lease(self._address) as channel:
             try:
-                await connect(channel, min(CONNECT_TIMEOUT_S, self._deadline.left_s))
-                async with aclosing(self._responses(channel, request)) as events:
-                    async for event in events:
-                        yield event
+                await connect(channel, min(REACH_TIMEOUT_S, self._call.timeout_s + GRACE_S))
+                async with aclosing(self._steps(channel)) as steps:
+                    async for step in steps:
+                        yield step
             except CannotConnect as error:
-                self._channels.forget(address)
-                raise WorkerFailed(Setback.LOST, f"{address} {error}") from error
+                self._channels.forget(self._address)
+                yield Lost(f"{self._address} {error}")
             except grpc.aio.AioRpcError as error:
-                if is_transport_failure(error) and not self._deadline.is_over:
-                    self._channels.forget(address)
-                raise self._meaning(error) from error
+                if is_transport_failure(error) and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self._channels.forget(self._address)
+                yield heard_of(error)
 
-    async def _responses(self, channel: grpc.aio.Channel, request: worker_pb2.GenerateRequest) -> AsyncGenerator[WorkerEvent, None]:
-        call = WorkerStub(channel).Generate(request, timeout=self._deadline.left_s)
+    async def _steps(self, channel: grpc.aio.Channel) -> AsyncGenerator[_ClientHeard, None]:
+        call = WorkerStub(channel).Generate(self._request, timeout=self._call.timeout_s + GRACE_S)
         try:
             async for response in self._answers(call):
-                event = self._event(response)
-                if isinstance(event, Completed):
+                step = _step_of(response)
+                if isinstance(step, Completed):
                     await _end(call)
-                    yield event
+                    yield step
                     return
-                if event is not None:
-                    yield event
-            raise self._lost("it ended the call without a completion")
+                if step is not None:
+                    yield step
+            yield Lost("it ended the call without a completion")
+        except TimeoutError:  # a connected worker that is frozen shows soon by nothing else
+            self._channels.forget(self._address)
+            yield Lost(f"it took the call and did not answer within {self._call.answer_s:g} s")
         finally:
             call.cancel()
 
     async def _answers(self, call: GenerateCall) -> AsyncGenerator[worker_pb2.GenerateResponse, None]:
-        """What the worker sends, the first of it within ACCEPT_TIMEOUT_S: nothing else shows soon that a connected worker is frozen."""
+        """What the worker sends. Raises TimeoutError if the first of it takes too long."""
         answers = aiter(call)
-        try:
-            async with asyncio.timeout(ACCEPT_TIMEOUT_S):
-                first = await anext(answers, None)
-        except TimeoutError:
-            self._channels.forget(self._decision.worker_address)
-            raise self._lost(f"it took the call and did not answer within {ACCEPT_TIMEOUT_S:g} s") from None
+        async with asyncio.timeout(self._call.answer_s):
+            first = await anext(answers, None)
         if first is None:
             return
         yield first
         async for answer in answers:
             yield answer
 
-    def _event(self, response: worker_pb2.GenerateResponse) -> WorkerEvent | None:
-        match response.WhichOneof("event"):
-            case "accepted":
-                return accepted_from_wire(response.accepted)
-            case "token":
-                token = token_from_wire(response.token)
-                if token.index != len(self._tokens):
-                    raise self._lost(f"it sent token {token.index} where {len(self._tokens)} was due")
-                self._tokens.append(token)
-                return token
-            case "completion":
-                return completed_from_wire(response.completion)
-        return None  # a step that a newer worker may have
 
-    def _meaning(self, error: grpc.aio.AioRpcError) -> Exception:
-        if self._tokens:
-            return GenerationInterrupted(self._decision.worker_id, why(error), self._tokens)
-        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not has_details(error):
-            return CallTimedOut("the generation", self._deadline.timeout_s)
-        return setback_of(error) or from_rpc_error(error)
-
-    def _lost(self, what: str) -> Exception:
-        if self._tokens:
-            return GenerationInterrupted(self._decision.worker_id, what, self._tokens)
-        return WorkerFailed(Setback.LOST, what)
+def _step_of(response: worker_pb2.GenerateResponse) -> Accepted | Token | Completed | None:
+    match response.WhichOneof("event"):
+        case "accepted":
+            return accepted_from_wire(response.accepted)
+        case "token":
+            return token_from_wire(response.token)
+        case "completion":
+            return completed_from_wire(response.completion)
+    return None  # a step that a newer worker may have
 
 
 async def _end(call: GenerateCall) -> None:
@@ -169,51 +122,73 @@ async def _end(call: GenerateCall) -> None:
 
 
 class GenerationRun:
-    """The attempts of one generation. Owns nothing but the list of what went wrong so far."""
+    """One flow on its way. State: what is being done for it, whose events it hears; ended before anything else is begun."""
 
-    def __init__(self, schedule: Schedule, channels: ChannelCache, attempts: Attempts, deadline: Deadline) -> None:
-        self._schedule = schedule
+    def __init__(self, flow: Flow[Target, Decision], ask: AskTarget, channels: ChannelCache, on_pause: Callable[[Pause], None]) -> None:
+        self._flow = flow
+        self._ask = ask
         self._channels = channels
-        self._attempts = attempts
-        self._deadline = deadline
-        self._failures: list[Failure] = []
+        self._on_pause = on_pause
+        self._doing: AsyncGenerator[_ClientHeard, None] | None = None
 
     async def events(self, request: worker_pb2.GenerateRequest) -> AsyncGenerator[Event, None]:
         """Scheduled (once an attempt), Accepted, Tokens, Completed. Raises as `RoostClient.generate` says."""
-        number = 0
-        while True:
-            decision = await self._decide()
-            number += 1
-            yield Scheduled(decision, number, str(self._failures[-1]) if self._failures else "")
-            request.request_id, request.decision_id = decision.request_id, decision.decision_id
-            request.waited_s, request.waited_for_load = self._deadline.waited_s, decision.waited_for_load
-            try:
-                async with aclosing(WorkerCall(self._channels, decision, self._deadline).events(request)) as events:
-                    async for event in events:
-                        yield event
-            except WorkerFailed as failure:
-                self._failures.append(Failure(decision.worker_id, str(failure)))
-                wait_s = self._attempts.worker_failed(decision.worker_id, failure.setback, server_wish_s=failure.server_wish_s)
-                await self._wait(wait_s, failure)
-            else:
-                return
+        effect = self._flow.begin()
+        try:
+            while True:
+                if isinstance(effect, Emit):
+                    yield effect.step
+                    if self._flow.is_over:
+                        return
+                else:
+                    await self._end_doing()
+                    if isinstance(effect, Call):
+                        yield Scheduled(effect.decision, effect.attempt, effect.previous)
+                    self._doing = self._begun(effect, request)
+                effect = await self._next()
+        finally:
+            await self._end_doing()
 
-    async def _decide(self) -> Decision:
-        while True:
-            try:
-                async with asyncio.timeout(self._deadline.left_s):
-                    return await self._schedule(frozenset(self._attempts.excluded))
-            except TimeoutError as error:
-                raise CallTimedOut("the generation", self._deadline.timeout_s) from error
-            except (NoWorkers, NoCapacity) as refusal:
-                await self._wait(self._attempts.scheduler_refused(server_wish_s=refusal.retry_after_s), refusal)
+    async def _end_doing(self) -> None:
+        if self._doing is not None:
+            await self._doing.aclose()
+            self._doing = None
 
-    async def _wait(self, wait_s: float | None, cause: Exception) -> None:
-        """Sleeps before the next attempt; raises the end of the whole generation where there is none, or no time for it."""
-        if wait_s is not None and wait_s < self._deadline.left_s:
-            await asyncio.sleep(wait_s)
-            return
-        if not self._failures:
-            raise cause
-        last = f"gave up after {self._attempts.made} attempts" if wait_s is None else "there was no time for another attempt"
-        raise NoWorkerTookIt(self._failures, last) from cause
+    def _begun(self, effect: _ClientEffect, request: worker_pb2.GenerateRequest) -> AsyncGenerator[_ClientHeard, None] | None:
+        """Raises what the flow fails with."""
+        match effect:
+            case Ask():
+                return self._answer(effect)
+            case Call(decision, waited_s=waited_s):
+                request.request_id, request.decision_id = decision.request_id, decision.decision_id
+                request.waited_s, request.waited_for_load = waited_s, decision.waited_for_load
+                return WorkerCall(self._channels, effect, request).heard()
+            case Fail(error):
+                raise error
+            case Pause():
+                self._on_pause(effect)
+        return None
+
+    async def _next(self) -> _ClientEffect:
+        """What the flow wants when the next thing has happened."""
+        clock = asyncio.get_running_loop().time
+        at = self._flow.next_timer()
+        if self._doing is None:
+            await asyncio.sleep(max(0.0, at - clock()))
+            return self._flow.handle_timer(clock())
+        try:
+            async with asyncio.timeout_at(at):
+                heard = await anext(self._doing)
+        except TimeoutError:
+            return self._flow.handle_timer(clock())
+        return self._flow.hear(heard, clock())
+
+    async def _answer(self, ask: Ask[Target]) -> AsyncGenerator[_ClientHeard, None]:
+        heard: _ClientHeard
+        try:
+            heard = Decided(await self._ask(ask))
+        except NotAnswered as error:
+            heard = Unreachable(error.failure)
+        except RoostError as error:
+            heard = Refused(error)
+        yield heard

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 from roost.cluster.errors import InvalidField
+from roost.flow.effects import Pause
 from roost.v1 import worker_pb2
 
 MAX_PROMPT_BYTES = 8 * 1024 * 1024  # the contract's bound; more would not pass a server's message limit
@@ -16,8 +17,9 @@ MAX_UINT32 = 2**32 - 1
 class GenerateOptions(TypedDict, total=False):
     """Everything optional about a generation. 0 (for `seed`: None) leaves the choice to the worker.
 
-    `max_attempts` counts the workers asked (4 by default); `timeout_s` bounds the whole, waits and attempts included. `allow_queueing`
-    (True by default): the request may wait in the scheduler, up to 30 s at a time, where that is better than any worker now.
+    `max_attempts` bounds the workers asked (4 by default); `timeout_s` bounds the whole, waits and attempts included: schedulers are told
+    of it, and refuse what cannot begin in time. `allow_queueing` (True by default): the request may wait in the scheduler where that is
+    better than any worker now. `on_pause` is called with each pause that is made before a scheduler is asked again.
     """
 
     max_tokens: int
@@ -31,6 +33,7 @@ class GenerateOptions(TypedDict, total=False):
     max_attempts: int
     timeout_s: float | None
     allow_queueing: bool
+    on_pause: Callable[[Pause], None]
 
 
 def generate_request(model: str, prompt: str, request_id: str, options: GenerateOptions) -> worker_pb2.GenerateRequest:

@@ -6,7 +6,26 @@ import enum
 from dataclasses import dataclass
 
 from roost.cluster.worker_state import CacheResult, CatalogueModel, Liveness, WorkerState
+from roost.flow.steps import Accepted, Completed, FinishReason, Timings, Token, Usage
 from roost.placement.decision import Action
+
+__all__ = [
+    "Accepted",
+    "ClusterState",
+    "Completed",
+    "Decision",
+    "Event",
+    "FinishReason",
+    "Generation",
+    "ModelSnapshot",
+    "Plane",
+    "Scheduled",
+    "Timings",
+    "Token",
+    "Usage",
+    "WorkerOutcome",
+    "WorkerSnapshot",
+]
 
 
 class Plane(enum.Enum):
@@ -15,14 +34,6 @@ class Plane(enum.Enum):
     UNKNOWN = "unknown"
     CENTRAL = "central"
     GOSSIP = "gossip"
-
-
-class FinishReason(enum.Enum):
-    """Why a generation ended."""
-
-    UNKNOWN = "unknown"
-    STOP = "stop"
-    LENGTH = "length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,58 +63,6 @@ class Scheduled:
     decision: Decision
     attempt: int
     previous: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The worker has the request in its queue, `queue_position` others ahead of it."""
-
-    request_id: str
-    worker_id: str
-    cache: CacheResult | None
-    queue_position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token; `index` counts from 0 without gaps, `id` is -1 where the engine does not tell, `text` may be empty."""
-
-    index: int
-    id: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens read and written."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Where the time went on the worker."""
-
-    queued_s: float = 0.0
-    load_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-    @property
-    def time_to_first_token_s(self) -> float:
-        """Seconds from acceptance to the first token."""
-        return self.queued_s + self.load_s + self.prefill_s
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The end of a generation that went well."""
-
-    finish_reason: FinishReason
-    usage: Usage
-    timings: Timings
-    cache: CacheResult | None
 
 
 Event = Scheduled | Accepted | Token | Completed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated
 
@@ -24,10 +25,12 @@ from roost.client.cli.options import (
 )
 from roost.client.cli.running import print_json, run, say
 from roost.client.client import RoostClient
+from roost.client.errors import ClusterUnreachable
 from roost.client.gathering import Gathering
 from roost.client.requests import GenerateOptions
 from roost.client.results import Decision, Event, Generation, Scheduled, Token
 from roost.cluster.errors import InvalidField
+from roost.flow.effects import Pause
 
 
 def register(app: typer.Typer) -> None:
@@ -150,6 +153,8 @@ async def stream_text(
     """Generates, with the text on stdout as it comes (one newline at its end) and the explanations on stderr."""
     gathering = Gathering()
     has_text = False
+    if is_shown:
+        options = {**options, "on_pause": Waits(say).note}
     try:
         async with aclosing(client.generate(model, prompt, **options)) as events:
             async for event in events:
@@ -168,6 +173,25 @@ async def stream_text(
     if is_explained:
         say(footer(generation))
     return generation
+
+
+class Waits:
+    """Says why a request waits, once for each reason in a row. State: the last one."""
+
+    def __init__(self, say_it: Callable[[str], None]) -> None:
+        self._say_it = say_it
+        self._last = ""
+
+    def note(self, pause: Pause) -> None:
+        if pause.cause is None:  # a worker did not do it: `attempt` lines tell of that
+            return
+        if isinstance(pause.cause, ClusterUnreachable):
+            line = f"roost: waiting for a scheduler: {pause.cause}"
+        else:
+            line = f"roost: waiting: {pause.cause}"
+        if line != self._last:
+            self._last = line
+            self._say_it(line)
 
 
 def _explain_choice(event: Event) -> None:
