@@ -11,13 +11,14 @@ import pytest
 PROGRAM = """
 import asyncio
 from roost.service import logs
-from roost.service.process import freeze_after_start, run
+from roost.service.process import freeze_after_start, reloading, run
 from roost.service.startup import PortTaken
 
 async def broken():
     raise KeyError("why")
 
-async def main(stop):
+async def main(signals):
+    stop = signals.stop
     freeze_after_start()
     print("started", flush=True)
     {body}
@@ -58,6 +59,30 @@ def test_a_second_signal_exits_at_once(number: signal.Signals, expected: int) ->
     assert process.stdout.readline() == "draining\n"
     process.send_signal(number)
     assert outcome(process)[0] == expected
+
+
+def test_a_hangup_ends_nothing_and_is_told_each_time() -> None:
+    body = """
+    heard = []
+    async def reload():
+        heard.append(1)
+        print("reloaded", flush=True)
+    async with reloading(signals.hangup, reload):
+        await stop.wait()
+    print(len(heard))"""
+    process = start(body)
+    assert process.stdout is not None
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "reloaded\n"
+    process.send_signal(signal.SIGTERM)
+    assert outcome(process)[:2] == (0, "2\n")
+
+
+def test_a_hangup_that_nobody_listens_to_ends_nothing() -> None:
+    process = start("await signals.hangup.wait(); print('alive', flush=True)")
+    process.send_signal(signal.SIGHUP)
+    assert outcome(process)[:2] == (0, "alive\n")
 
 
 def test_a_bug_is_logged_with_its_traceback_and_exits_1() -> None:

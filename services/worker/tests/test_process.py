@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -47,6 +48,24 @@ def test_a_worker_serves_until_it_is_asked_to_stop(models: Path, tmp_path: Path,
     assert "worker_started" in said
     assert "worker_stopped" in said
     assert "Traceback" not in said
+
+
+def test_a_hangup_reads_the_catalogue_again(models: Path, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "roost.worker", "--node-id", "w", "--port", str(port), "--metrics-port", "0"]
+    command += ["--models", str(models), "--coordinator-port", "1"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment()) as process:
+        await_port(port, process)
+        models.write_text(MODELS + MODELS.replace("models.a", "models.added"))
+        process.send_signal(signal.SIGHUP)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = worker_pb2_grpc.WorkerStub(channel)
+            deadline = time.monotonic() + 10
+            while (known := [model.name for model in stub.ListModels(worker_pb2.ListModelsRequest()).catalogue]) != ["a", "added"]:
+                assert time.monotonic() < deadline, known
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert "catalogue_reloaded" in (tmp_path / "log").read_text()
 
 
 def test_a_taken_port_ends_with_one_line_and_two(models: Path) -> None:

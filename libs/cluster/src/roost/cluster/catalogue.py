@@ -30,7 +30,7 @@ from roost.cluster.sizes import parse_size
 from roost.cluster.toml_lines import Path, TomlLines
 from roost.cluster.worker_state import CatalogueModel
 
-__all__ = ["Catalogue", "CatalogueError", "CatalogueModel", "ModelSpec", "default_catalogue_text", "parse_catalogue"]
+__all__ = ["Catalogue", "CatalogueError", "CatalogueModel", "LiveCatalogue", "ModelSpec", "default_catalogue_text", "parse_catalogue"]
 
 MAX_MODELS: Final = 10_000  # a listing of more would not fit one message
 MAX_CATALOGUE_CHARACTERS: Final = 4 * 1024 * 1024  # some 400 characters for each of them
@@ -105,6 +105,20 @@ class Catalogue:
 
     def __repr__(self) -> str:
         return f"<Catalogue {len(self)} models, {sum(spec.is_simulated for spec in self)} simulated>"
+
+
+class LiveCatalogue(Catalogue):
+    """A catalogue that becomes another one when its file was changed. State: the entries, always those of one whole catalogue, and of
+    the one before where they were still in use.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__(catalogue)
+
+    def become(self, catalogue: Catalogue, *, keep: Iterable[str] = ()) -> None:
+        """From now on `catalogue`; entries named in `keep` stay although it does not list them."""
+        kept = {name: self._specs[name] for name in keep if name in self._specs}
+        self._specs = {**kept, **{spec.name: spec for spec in catalogue}}
 
 
 def parse_catalogue(text: str, origin: str) -> Catalogue:

@@ -1,4 +1,7 @@
-"""The life of a process: signals ask it to stop, a second one ends it at once, and its exit code says what happened."""
+"""The life of a process: signals ask it to stop, a second one ends it at once, and its exit code says what happened.
+
+SIGHUP never ends it: a terminal that closed is no reason to stop serving, and operators use it to have files read again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 from roost.service import logs
@@ -18,8 +23,19 @@ EXIT_BUG: Final = 1
 LAST_WORDS_S: Final = 0.2  # what a second signal still waits for the log
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
-    """Runs `main(stop)` and returns the exit code: 0 when it returned, 2 when it could not start (CannotStart), 1 on a bug (logged).
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the process was asked to do: `stop` by SIGINT or SIGTERM, once; `hangup` by SIGHUP, cleared by whoever acts on it."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    hangup: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Main = Callable[[Signals], Awaitable[None]]
+
+
+def run(main: Main) -> int:
+    """Runs `main(signals)` and returns the exit code: 0 when it returned, 2 when it could not start (CannotStart), 1 on a bug (logged).
 
     The first SIGINT or SIGTERM sets `stop`, and `main` is to end by itself; the second exits at once with 128 + its number.
     """
@@ -47,12 +63,29 @@ def freeze_after_start() -> None:
     gc.freeze()
 
 
-async def _until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
+@asynccontextmanager
+async def reloading(hangup: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """While the block runs, each `hangup` calls `reload`, one at a time."""
+
+    async def obey() -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            await reload()
+
+    async with asyncio.TaskGroup() as tasks:
+        obeying = tasks.create_task(obey(), name="reload")
+        yield
+        obeying.cancel()
+
+
+async def _until_stopped(main: Main) -> None:
+    signals = Signals()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _on_signal, number, stop)
-    await main(stop)
+        loop.add_signal_handler(number, _on_signal, number, signals.stop)
+    loop.add_signal_handler(signal.SIGHUP, signals.hangup.set)
+    await main(signals)
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:

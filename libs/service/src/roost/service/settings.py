@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -47,12 +47,25 @@ class ServiceSettings(BaseSettings):
     tls_key: Path | None = Field(None, description="PEM file with the certificate's key")
     tls_authority: Path | None = Field(None, description="PEM file of the authority that clients' certificates must come from")
 
+    @field_validator("*")
+    @classmethod
+    def _expand_home(cls, value: object) -> object:
+        """A file named in the environment or a unit file begins with ~ as well, and no shell has seen it."""
+        return _at_home(value) if isinstance(value, Path) else value
+
     @property
     def tls(self) -> TlsFiles | None:
         """None where the server speaks plain text."""
         if self.tls_certificate is None and self.tls_key is None:
             return None
         return TlsFiles(certificate=self.tls_certificate, key=self.tls_key, authority=self.tls_authority)
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"has a ~ that is nobody's home: {path}") from error
 
 
 S = TypeVar("S", bound=BaseSettings)

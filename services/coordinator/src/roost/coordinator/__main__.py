@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from roost.coordinator.app import coordinator
 from roost.coordinator.settings import CoordinatorSettings
 from roost.service.logs import configure, get_logger
-from roost.service.process import freeze_after_start, run
+from roost.service.process import Signals, freeze_after_start, run
 from roost.service.settings import command_line, read_settings
 
 DESCRIPTION = """Routes inference requests to the worker that already holds the model. Workers connect to it and report what they hold;
@@ -21,14 +20,14 @@ def main() -> int:
     )
     configure("coordinator", verbose=settings.verbose, log_format=settings.log_format, log_file=settings.log_file)
 
-    async def serve(stop: asyncio.Event) -> None:
+    async def serve(signals: Signals) -> None:
         log = get_logger()
         async with coordinator(settings) as running:
             freeze_after_start()
             log.info(
                 "coordinator_started", host=settings.host, port=running.port, metrics_port=running.metrics_port, policy=settings.policy
             )
-            await stop.wait()
+            await signals.stop.wait()
             log.info("coordinator_stopping")
         log.info("coordinator_stopped")
 

@@ -8,7 +8,7 @@ import sys
 from roost.gossip.app import sidecar
 from roost.gossip.settings import GossipSettings
 from roost.service.logs import configure, get_logger
-from roost.service.process import freeze_after_start, run
+from roost.service.process import Signals, freeze_after_start, run
 from roost.service.settings import command_line, read_settings
 
 DESCRIPTION = """Spreads what its worker holds to the other sidecars, learns of theirs, and answers where a request should run from what it
@@ -20,7 +20,7 @@ def main() -> int:
     settings = read_settings(GossipSettings, command_line(GossipSettings, sys.argv[1:], "python -m roost.gossip", DESCRIPTION))
     configure("gossip", verbose=settings.verbose, log_format=settings.log_format, log_file=settings.log_file)
 
-    async def serve(stop: asyncio.Event) -> None:
+    async def serve(signals: Signals) -> None:
         log = get_logger()
         async with sidecar(settings) as running:
             freeze_after_start()
@@ -33,7 +33,7 @@ def main() -> int:
                 cluster=settings.cluster,
                 encrypted=settings.key_file is not None,
             )
-            await _first_of(stop, running.left)
+            await _first_of(signals.stop, running.left)
             log.info("sidecar_stopping")
         log.info("sidecar_stopped")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 
 from roost.cluster.errors import RoostError
+from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import configure, get_logger
-from roost.service.process import freeze_after_start, run
+from roost.service.process import Signals, freeze_after_start, reloading, run
 from roost.service.settings import command_line, read_settings
 from roost.service.startup import CannotStart, refuse_to_start
-from roost.worker.app import read_catalogue, worker
+from roost.worker.app import MODELS_VARIABLE, worker
 from roost.worker.model_store import prepare_models
 from roost.worker.settings import WorkerSettings
 
@@ -31,9 +31,9 @@ def serve(argv: Sequence[str]) -> int:
     settings = read_settings(WorkerSettings, command_line(WorkerSettings, argv, PROGRAM, DESCRIPTION))
     configure("worker", verbose=settings.verbose, log_format=settings.log_format, log_file=settings.log_file)
 
-    async def live(stop: asyncio.Event) -> None:
+    async def live(signals: Signals) -> None:
         log = get_logger()
-        async with worker(settings) as running:
+        async with worker(settings) as running, reloading(signals.hangup, running.reload):
             freeze_after_start()
             log.info(
                 "worker_started",
@@ -45,7 +45,7 @@ def serve(argv: Sequence[str]) -> int:
                 memory_bytes=settings.memory_budget_bytes,
                 slots=settings.slots,
             )
-            await stop.wait()
+            await signals.stop.wait()
         log.info("worker_stopped", node_id=running.node_id)
 
     return run(live)
@@ -61,7 +61,7 @@ def prepare(argv: Sequence[str]) -> int:
     names = given.pop("names")
     settings = read_settings(WorkerSettings, given)
     try:
-        prepare_models(read_catalogue(settings), names, settings.models_dir.expanduser(), _say)
+        prepare_models(read_catalogue(settings.models, MODELS_VARIABLE), names, settings.models_dir.expanduser(), _say)
     except CannotStart as error:
         refuse_to_start([str(error)])
     except RoostError as error:

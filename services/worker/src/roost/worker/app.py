@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from roost.cluster.catalogue import Catalogue, CatalogueError, ModelSpec, default_catalogue_text, parse_catalogue
+from roost.cluster.catalogue import Catalogue, ModelSpec
+from roost.service.catalogue_file import CatalogueFile
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
-from roost.service.startup import CannotStart
 from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.core.pace import SMALLEST_GAP_S, Backoff, ReportPace
 from roost.worker.core.worker_core import Capacity, WorkerCore
@@ -28,6 +28,7 @@ from roost.worker.lines import CoordinatorLine, SidecarLine
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
 from roost.worker.obedience import Obedience
+from roost.worker.reloading import CatalogueReload
 from roost.worker.report import Clocks, Reporter
 from roost.worker.report_link import LinkTiming, Peer, ReportLink, Source
 from roost.worker.runtime import Runtime
@@ -36,6 +37,7 @@ from roost.worker.settings import WorkerSettings
 from roost.worker.tasks import task_scope
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name
+MODELS_VARIABLE = "ROOST_WORKER_MODELS"
 GOODBYE_S = 3.0  # for the last reports and the peers' ends of the streams
 
 Link = (
@@ -57,6 +59,7 @@ class RunningWorker:
     runtime: Runtime
     reporter: Reporter
     links: Links
+    reload: CatalogueReload
 
 
 @asynccontextmanager
@@ -67,12 +70,14 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     """
     service_metrics = ServiceMetrics("worker", CollectorRegistry())
     metrics = WorkerMetrics(service_metrics.registry)
-    catalogue = read_catalogue(settings)
+    file = CatalogueFile(settings.models, MODELS_VARIABLE)
+    catalogue = file.catalogue
     engines = engines or build_engines(catalogue, models_dir=settings.models_dir, threads=settings.threads, time_scale=settings.time_scale)
     runtime = build_runtime(settings, catalogue, engines, metrics)
     gpu = GpuMeter(await asyncio.to_thread(find_devices))
     reporter = Reporter(runtime.core, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))
     links = build_links(settings, runtime, reporter, metrics)
+    reload = CatalogueReload(file, runtime, links)
     servicer = WorkerServicer(runtime, reporter)
     binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server))
     listening = rpc_server(host=settings.host, port=settings.port, services=[binding], metrics=service_metrics.grpc, tls=settings.tls)
@@ -85,7 +90,7 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
                 tasks.create_task(_show(reporter, runtime, metrics), name="gauges"),
                 tasks.create_task(service_metrics.measure_event_loop_lag(), name="event-loop lag"),
             ]
-            yield RunningWorker(runtime.core.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, links)
+            yield RunningWorker(runtime.core.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, links, reload)
             await _wind_down(server, runtime, linking, settings.drain_timeout_s)
             for task in background:
                 task.cancel()
@@ -120,18 +125,6 @@ def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, 
         peer, source = Peer(settings.sidecar, settings.sidecar_tls), Source(runtime, reporter, outcomes)
         links.append(ReportLink(SidecarLine(Obedience(runtime, clock=time.monotonic)), peer, source, metrics, timing=timing()))
     return tuple(links)
-
-
-def read_catalogue(settings: WorkerSettings) -> Catalogue:
-    """The catalogue of `settings.models`, or the one that ships. Raises CannotStart, naming the file and the line."""
-    try:
-        if settings.models is None:
-            return parse_catalogue(default_catalogue_text(), "the catalogue that ships")
-        return parse_catalogue(settings.models.read_text(encoding="utf-8"), str(settings.models))
-    except (OSError, UnicodeError) as error:
-        raise CannotStart(f"models: {settings.models} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except CatalogueError as error:
-        raise CannotStart(str(error)) from error
 
 
 async def _wind_down(

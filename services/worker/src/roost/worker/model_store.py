@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib
@@ -77,7 +78,7 @@ class ModelStore:
         kind, _, rest = spec.source.partition(":")
         try:
             if kind == "path":
-                self._look_at(spec, self._models_dir / Path(rest).expanduser())
+                self._look_at(spec, self._models_dir / _path(rest))
             elif kind == "quantize":
                 self.look(self._catalogue.get((spec.quantized_from or ("", ""))[0]))
             elif kind == "package" and not self._assembled_path(rest).is_file():
@@ -91,7 +92,7 @@ class ModelStore:
         cancelled = cancelled or threading.Event()
         try:
             if kind == "path":
-                return self._brought(spec, Path(rest).expanduser())
+                return self._brought(spec, _path(rest))
             if kind == "package":
                 return self._assembled(spec, rest, report, cancelled)
             if kind == "quantize":
@@ -183,6 +184,14 @@ def prepare_models(catalogue: Catalogue, names: Iterable[str], models_dir: Path,
 
 def _log(sentence: str) -> None:
     logging.getLogger("roost.worker.model_store").info(sentence)
+
+
+def _path(written: str) -> Path:
+    """Raises OSError where ~ is the home of nobody."""
+    try:
+        return Path(written.strip()).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error), written) from error
 
 
 def _digest(text: str) -> str:

@@ -120,6 +120,7 @@ class ReportLink(Generic[Up, Down]):
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._said = ""
+        self._is_catalogue_new = False
         source.runtime.subscribe(self._notice)
         metrics.connected(line.name, is_connected=False)
 
@@ -140,6 +141,11 @@ class ReportLink(Generic[Up, Down]):
         """Says goodbye with a last report and lets `run` return."""
         self._closing.set()
         self._wake.set()
+
+    def tell_catalogue(self) -> None:
+        """The next report, which is due now, says what can be loaded."""
+        self._is_catalogue_new = True
+        self._notice()
 
     def _notice(self) -> None:
         if self._pace.changed():
@@ -203,6 +209,7 @@ class ReportLink(Generic[Up, Down]):
 
     async def _report(self, session: _Session[Up, Down], *, has_catalogue: bool = False) -> None:
         outcomes = self._outcomes.unsent()
+        has_catalogue, self._is_catalogue_new = has_catalogue or self._is_catalogue_new, False
         report = state_to_wire(self._reporter.next_report(has_catalogue=has_catalogue, outcomes=outcomes))
         now = self._clock()
         self._pace.sent(now)
