@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def test_the_defaults_make_sense() -> None:
         (("--advertise", "bad host"), "--advertise"),
         (("--advertise", "x:99999"), "--advertise"),
         (("--advertise", "x:0"), "--advertise"),
+        (("--advertise", "0.0.0.0"), "nobody can dial"),
+        (("--advertise", "[::]:8001"), "nobody can dial"),
         (("--advertise", "http://x:8001"), "--advertise"),
     ],
 )
@@ -60,7 +63,6 @@ def test_a_bad_setting_is_refused_by_its_flag(argv: tuple[str, ...], named: str)
     [
         ("127.0.0.1", "", "127.0.0.1:8005"),
         ("::1", "", "[::1]:8005"),
-        ("0.0.0.0", "", f"{socket.gethostname()}:8005"),
         ("0.0.0.0", "worker-1", "worker-1:8005"),
         ("0.0.0.0", "worker-1:7000", "worker-1:7000"),
         ("0.0.0.0", "[2001:db8::1]:7000", "[2001:db8::1]:7000"),
@@ -69,6 +71,13 @@ def test_a_bad_setting_is_refused_by_its_flag(argv: tuple[str, ...], named: str)
 )
 def test_clients_are_given_an_address_that_they_can_dial(host: str, advertise: str, address: str) -> None:
     assert WorkerSettings(host=host, advertise=advertise).address(8005) == address
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_worker_that_listens_everywhere_is_called_by_an_address_of_this_machine(host: str) -> None:
+    address, _, port = WorkerSettings(host=host).address(8005).rpartition(":")
+    ip = ipaddress.ip_address(address.strip("[]"))
+    assert (ip.version, ip.is_unspecified, port) == (6 if ":" in host else 4, False, "8005")
 
 
 def test_a_container_limit_counts_before_the_machines_memory(tmp_path: Path) -> None:

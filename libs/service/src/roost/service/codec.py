@@ -30,6 +30,7 @@ from roost.cluster.worker_state import (
 from roost.placement.decision import Action, Decision
 from roost.placement.placer import Placer
 from roost.placement.request import MAX_EXCLUDED, NO_WORKERS, PlacementRequest
+from roost.service.addresses import is_every_address
 from roost.v1 import scheduler_pb2, state_pb2
 
 MAX_CATALOGUE: Final = 10_000  # as many as may be resident
@@ -271,6 +272,10 @@ def check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     if len(address) > MAX_ADDRESS or not _HOST.fullmatch(host) or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise InvalidField("address", f"must be host:port as clients reach it, or empty (got {address[:80]!r})")
+    if is_every_address(host):
+        raise InvalidField(
+            "address", f"is what is listened on, which nobody can dial; give one by which clients reach it (got {address!r})"
+        )
 
 
 def _check_report_lists(wire: state_pb2.WorkerLoadReport) -> None:

@@ -16,6 +16,7 @@ from roost.gossip.protocol.config import LAN, SERVING, Address, SwimParameters
 from roost.gossip.sockets import split
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
+from roost.service.addresses import is_every_address
 from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
 from roost.service.settings import ServiceSettings
 from roost.service.tls import TlsFiles
@@ -110,8 +111,8 @@ class GossipSettings(ServiceSettings):
     @field_validator("advertise", "grpc_advertise")
     @classmethod
     def _check_advertise(cls, advertise: str) -> str:
-        if advertise:
-            split(advertise, GOSSIP_PORT)
+        if advertise and is_every_address(split(advertise, GOSSIP_PORT)[0]):
+            raise ValueError("is what is listened on, which nobody can dial; give an address by which others reach it")
         return advertise
 
     @field_validator("policy")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from roost.gossip.protocol.config import Address
-from roost.service.addresses import check_free, join
+from roost.service.addresses import check_free, join, reachable_host
 from roost.service.startup import CannotStart, PortTaken
 
 RECEIVE_BUFFER_BYTES = 4 * 2**20  # a stalled second of a large cluster; the kernel grants what it may
@@ -91,18 +91,7 @@ def advertised(wanted: str, host: str, sockets: Sockets, seeds: tuple[Address, .
         numeric = str(socket.getaddrinfo(name, port, sockets.family, socket.SOCK_DGRAM)[0][4][0])
     except OSError as error:
         raise CannotStart(f"advertise (--advertise): the host {name!r} is not known here: {error.strerror}") from error
-    if ipaddress.ip_address(numeric).is_unspecified:
-        numeric = _own_address(sockets.family, seeds)
-    return numeric, port
-
-
-def _own_address(family: socket.AddressFamily, seeds: tuple[Address, ...]) -> str:
-    """The address this machine speaks from. Connecting a UDP socket sends nothing."""
-    for target in (*seeds, (socket.gethostname(), 9)):
-        with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.connect(target)
-            return str(probe.getsockname()[0])
-    raise CannotStart("advertise (--advertise): no address of this machine could be found; give the one that others reach it by")
+    return reachable_host(numeric, towards=seeds), port
 
 
 def split(text: str, default_port: int) -> Address:

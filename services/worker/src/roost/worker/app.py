@@ -83,7 +83,7 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     listening = rpc_server(host=settings.host, port=settings.port, services=[binding], metrics=service_metrics.grpc, tls=settings.tls)
     with serve_metrics(service_metrics.registry, settings.metrics_host, settings.metrics_port) as metrics_server:
         async with _closing(engines), runtime.host.running(), listening as server, task_scope() as tasks:
-            reporter.address = settings.address(server.port)
+            reporter.address = await asyncio.to_thread(settings.address, server.port)
             linking = [(link, tasks.create_task(link.run(), name="link to a decider")) for link in links]
             background = [
                 tasks.create_task(gpu.run(), name="gpu"),

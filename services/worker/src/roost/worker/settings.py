@@ -14,14 +14,13 @@ from pydantic_settings import SettingsConfigDict
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.cluster.sizes import MAX_SIZE_BYTES, parse_size
-from roost.service.addresses import join
+from roost.service.addresses import join, reachable_host
 from roost.service.codec import check_address
 from roost.service.settings import ServiceSettings
 from roost.service.tls import TlsFiles
 from roost.worker.machine import machine_memory_bytes
 
 MEMORY_SHARE = 0.6  # the rest is for contexts, this process and everybody else on the machine
-ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 
 class WorkerSettings(ServiceSettings):
@@ -35,7 +34,8 @@ class WorkerSettings(ServiceSettings):
     advertise: str = Field(
         "",
         max_length=261,
-        description="HOST:PORT or HOST by which clients reach this worker; empty for its own host and port",
+        description="HOST:PORT or HOST by which clients reach this worker; empty for its own host and port, or where that is every "
+        "interface for the address that reaches its coordinator or sidecar",
     )
     coordinator_host: str = Field("127.0.0.1", max_length=253, description="where the coordinator is; empty for a cluster without one")
     coordinator_port: int = Field(9000, ge=1, le=65535, description="gRPC port of the coordinator")
@@ -116,7 +116,7 @@ class WorkerSettings(ServiceSettings):
         try:
             check_address(_advertised(advertise, 1) if advertise else "")  # else deciders would refuse each report
         except InvalidField as error:
-            raise ValueError("must be HOST:PORT or HOST, as clients reach it, with a port of 1-65535") from error
+            raise ValueError(f"must be HOST:PORT or HOST, as clients reach it, with a port of 1-65535: {error.problem}") from error
         return advertise
 
     @field_validator("sidecar")
@@ -147,10 +147,15 @@ class WorkerSettings(ServiceSettings):
         return TlsFiles(certificate=self.tls_certificate, key=self.tls_key, authority=authority)
 
     def address(self, port: int) -> str:
-        """HOST:PORT as clients must dial it, with the port that was really taken."""
+        """HOST:PORT as clients must dial it, with the port that was really taken. Blocking where it must be found out."""
         if self.advertise:
             return _advertised(self.advertise, port)
-        return join(socket.gethostname() if self.host in ANY_ADDRESS else self.host, port)
+        towards = [*([(self.coordinator_host, self.coordinator_port)] if self.coordinator_host else []), *self._sidecar_address()]
+        return join(reachable_host(self.host, towards=towards, by_name=self.tls is not None), port)
+
+    def _sidecar_address(self) -> list[tuple[str, int]]:
+        host, _, port = self.sidecar.rpartition(":")
+        return [(host.strip("[]"), int(port))] if host else []
 
 
 def _advertised(advertise: str, port: int) -> str:
