@@ -126,6 +126,34 @@ def test_a_dead_worker_whose_clock_was_set_back_is_believed() -> None:
     assert report(view, 12.0, epoch=50).became_live
 
 
+@pytest.mark.parametrize(
+    ("lost", "stream", "is_accepted"),
+    [
+        pytest.param("broken", 4, True, id="a stream opened after the later life's broke"),
+        pytest.param("broken", 3, False, id="the same stream"),
+        pytest.param("broken", 2, False, id="a stream opened before: its reports are from the past"),
+        pytest.param("broken", 0, False, id="no stream: it may be delayed"),
+        pytest.param("silent", 4, True, id="a stream opened when the later life is silent"),
+        pytest.param("live", 4, False, id="while the later life lives"),
+    ],
+)
+def test_an_older_epoch_is_believed_on_a_new_stream_once_the_life_that_is_known_is_not_live(
+    lost: str, stream: int, *, is_accepted: bool
+) -> None:
+    view = ClusterView()
+    report(view, epoch=100, stream=3, cache=CacheCounters(hits=5))
+    if lost == "broken":
+        view.stream_lost("w", 100, 0.5, stream=3)
+    elif lost == "silent":
+        view.advance(3.5)
+    applied = report(view, 4.0, epoch=50, stream=stream, is_streamed=stream > 0, cache=CacheCounters(hits=1))
+    assert applied.is_accepted is is_accepted
+    if is_accepted:
+        assert (applied.is_new_epoch, applied.became_live, applied.entry.counters.hits) == (True, True, 6)
+        assert not view.stream_lost("w", 100, 5.0, stream=3)
+        assert report(view, 6.0, epoch=100, sequence=9, stream=stream + 1).is_accepted  # it lives after all: the later epoch wins
+
+
 # --- who is alive ---------------------------------------------------------------------------------
 
 

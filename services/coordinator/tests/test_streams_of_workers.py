@@ -133,6 +133,29 @@ async def test_a_newer_life_takes_the_stream_over_and_an_older_one_is_refused() 
         assert list(state.workers[0].report.loaded_models) == ["sim-a"]
 
 
+async def test_a_worker_that_restarts_after_its_clock_went_back_is_taken_at_once() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", epoch=1_000, ready=["sim-a"]) as old:
+        old.break_off()
+        await cluster.await_liveness("worker-1", "SUSPECT")
+        async with cluster.worker("worker-1", epoch=10, ready=["sim-b"]):
+            state = await cluster.await_liveness("worker-1", "LIVE")
+            [view] = state.workers
+            assert (view.report.epoch, list(view.report.loaded_models)) == (10, ["sim-b"])
+            assert (await cluster.schedule("sim-b")).worker_id == "worker-1"
+
+
+async def test_of_two_living_workers_the_one_of_the_later_epoch_has_the_name_whoever_comes_last() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", epoch=1_000) as later:
+        later.break_off()
+        await cluster.await_liveness("worker-1", "SUSPECT")
+        async with cluster.worker("worker-1", epoch=10) as earlier, cluster.worker("worker-1", epoch=1_000, sequence=9):
+            assert (await ended_with(earlier.call))[0] is grpc.StatusCode.ABORTED
+            again = cluster.coordinator.Connect(timeout=DEADLINE_S)
+            await again.write(coordinator_pb2.ConnectRequest(report=report("worker-1", epoch=10, sequence=2)))
+            assert (await ended_with(again))[0] is grpc.StatusCode.ABORTED
+            assert (await cluster.state()).workers[0].report.epoch == 1_000
+
+
 async def test_the_same_life_may_connect_again_before_its_old_stream_is_gone() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1", sequence=1) as old, cluster.worker("worker-1", sequence=2):
         assert (await ended_with(old.call))[0] is grpc.StatusCode.ABORTED

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import grpc
 import pytest
 from steered_engine import SteeredEngine
 from tiny_coordinator import listening
+from tiny_sidecar import sidecar_listening
 from worker_world import DEADLINE_S, serving, settings_for
 
 from roost.v1 import coordinator_pb2, state_pb2, worker_pb2, worker_pb2_grpc
@@ -173,3 +175,29 @@ async def test_requests_that_outlast_the_drain_are_ended(models: Path) -> None:
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await reading
     assert engine.memory_mb == 0
+
+
+async def test_a_worker_whose_clock_went_back_takes_a_later_epoch_than_the_one_it_is_told_of_and_connects_at_once(models: Path) -> None:
+    async with listening() as (peer, port), sidecar_listening() as (sidecar, address):
+        peer.living_epoch = time.time_ns() + 3600 * 10**9
+        settings = settings_for(models=models, coordinator_port=port, sidecar=address)
+        async with serving(settings, SteeredEngine()) as (running, _):
+            report = await peer.until_reported(lambda report: report.epoch > peer.living_epoch)
+            assert report.epoch == peer.living_epoch + 1
+            assert len(peer.streams) == 2
+            assert report.HasField("catalogue")
+            # Its stream to the sidecar began under the earlier epoch, and a stream keeps its life: it is opened anew.
+            await sidecar.until(lambda: sidecar.reports[-1].epoch == report.epoch)
+            await sidecar.until(lambda: sidecar.reports[-1].sequence > 0 and all(link.is_connected for link in running.links))
+
+
+async def test_a_worker_that_is_told_of_a_life_that_began_meanwhile_stays_refused(models: Path) -> None:
+    async with listening() as (peer, port):
+        settings = settings_for(models=models, coordinator_port=port)
+        async with serving(settings, SteeredEngine()) as (running, _):
+            await peer.until_reported(lambda report: report.sequence >= 1)
+            peer.living_epoch = time.time_ns()
+            peer.streams[-1].commands.put_nowait(None)  # the stream ends, and the later life has the name
+            await peer.until(lambda: len(peer.streams) >= 4)
+            assert {stream.reports[0].epoch for stream in peer.streams if stream.reports} == {running.reporter.epoch}
+            assert running.reporter.epoch < peer.living_epoch

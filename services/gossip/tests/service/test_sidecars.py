@@ -191,9 +191,20 @@ async def test_the_newest_stream_of_a_worker_is_the_one_that_counts() -> None:
             code, why = await refused_with(first)
             assert (code, "newer stream" in why) == (grpc.StatusCode.ABORTED, True)
             assert live(await member.state()) == {"worker-1"}
-        older = FakeWorker(member, 1)
-        await older.report()
-        assert (await refused_with(older))[0] is grpc.StatusCode.ABORTED
+            older = FakeWorker(member, 1)
+            await older.report()
+            assert (await refused_with(older))[0] is grpc.StatusCode.ABORTED
+
+
+async def test_a_worker_that_restarts_after_its_clock_went_back_is_live_everywhere_at_once() -> None:
+    async with cluster(2) as (one, other), one.worker(epoch=1_000, ready=["sim-a"]) as old:
+        await other.await_live("worker-1")
+        old.break_off()
+        await one.await_state(lambda state: liveness(state, "worker-1") == "suspect")
+        async with one.worker(epoch=10, ready=["sim-b"]):
+            for member in (one, other):
+                state = await member.await_state(lambda state: live(state) == {"worker-1"} and ready_on(state, "sim-b") == ["worker-1"])
+                assert [view.report.epoch for view in state.workers] == [10]
 
 
 async def test_a_name_that_is_taken_is_a_conflict_and_the_first_holder_stays() -> None:

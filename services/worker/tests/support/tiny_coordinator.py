@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from roost.cluster.errors import WorkerSuperseded
+from roost.service.errors import to_rpc_status, to_trailers
 from roost.v1 import coordinator_pb2, coordinator_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc, state_pb2
 
 DEADLINE_S = 10.0
@@ -28,18 +30,27 @@ class Stream:
 
 
 class TinyCoordinator(coordinator_pb2_grpc.CoordinatorServicer):
+    """`living_epoch`: a life of the worker that it holds to be alive; streams of earlier ones are refused."""
+
     def __init__(self) -> None:
+        self.living_epoch = 0
         self.streams: list[Stream] = []
         self._changed = asyncio.Event()
 
     async def Connect(
-        self, request_iterator: AsyncIterator[coordinator_pb2.ConnectRequest], context: grpc.ServicerContext
+        self,
+        request_iterator: AsyncIterator[coordinator_pb2.ConnectRequest],
+        context: grpc.aio.ServicerContext[coordinator_pb2.ConnectRequest, coordinator_pb2.ConnectResponse],
     ) -> AsyncIterator[coordinator_pb2.ConnectResponse]:
         stream = Stream()
         self.streams.append(stream)
         reading = asyncio.ensure_future(self._read(stream, request_iterator))
         try:
             await self.until(lambda: bool(stream.reports))
+            epoch = stream.reports[0].epoch
+            if epoch < self.living_epoch:
+                refusal = to_rpc_status(WorkerSuperseded("worker-1", epoch, self.living_epoch))
+                await context.abort(grpc.StatusCode.ABORTED, refusal.message, to_trailers(refusal))
             yield coordinator_pb2.ConnectResponse(welcome=coordinator_pb2.Welcome(coordinator_epoch=1, dead_after_s=10))
             while (command := await stream.commands.get()) is not None:
                 yield coordinator_pb2.ConnectResponse(command=command)

@@ -78,10 +78,12 @@ class ClusterView:
         from somebody else, or from its past, and would take away its address. Raises NoCapacity if the table is full of living workers.
         """
         self._now = max(self._now, now)
+        if not is_streamed:
+            stream = 0
         before = self._entries.get(state.node_id)
         if before is None:
             self._make_room()
-        elif not is_newer(state, before) or (before.is_streamed and not is_streamed and before.liveness is _LIVE):
+        elif not is_newer(state, before, stream) or (before.is_streamed and not is_streamed and before.liveness is _LIVE):
             return Applied(is_accepted=False, is_new_epoch=False, became_live=False, entry=before)
         is_new_epoch = before is None or is_later_life(before.state, state)
         entry = WorkerEntry(

@@ -99,15 +99,17 @@ def room_bytes(state: WorkerState) -> int:
     return max(1, capacity - pinned) if pinned else capacity
 
 
-def is_newer(state: WorkerState, known: WorkerEntry) -> bool:
-    """Epoch, then sequence; 0 is not tracked and always new.
+def is_newer(state: WorkerState, known: WorkerEntry, stream: int) -> bool:
+    """Epoch, then sequence; 0 is not tracked and always new. `stream` numbers the stream it came on, 0 for none.
 
-    An older epoch is believed of a dead worker: nothing delayed arrives that late, but a machine whose clock was set back restarts so.
+    A machine whose clock was set back restarts with an older epoch. That is believed once the life known so far is dead, for nothing
+    delayed arrives that late; and as soon as that life is not live, if it comes on a stream opened since: somebody alive opened it.
     """
     if state.epoch == 0 or known.state.epoch == 0:
         return True
     if state.epoch != known.state.epoch:
-        return state.epoch > known.state.epoch or known.liveness is Liveness.DEAD
+        is_over = known.liveness is Liveness.DEAD or (known.liveness is not _LIVE and stream > known.stream)
+        return state.epoch > known.state.epoch or is_over
     return state.sequence == 0 or state.sequence > known.state.sequence
 
 

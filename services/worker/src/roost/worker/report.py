@@ -35,6 +35,15 @@ class Reporter:
     def address(self, address: str) -> None:
         self._reports.address = address
 
+    @property
+    def epoch(self) -> int:
+        """Which life this is."""
+        return self._reports.life.epoch
+
+    def outbid(self, told_epoch: int) -> bool:
+        """A decider prefers a life of that epoch: true if ours was raised above it, because that one is an earlier one."""
+        return self._reports.life.outbid(told_epoch, int(self._clocks.wall() * 1e9))
+
     def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]) -> WorkerState:
         """The state now, as the next report of this epoch."""
         now, wall_s = self._clocks.monotonic(), self._clocks.wall()

@@ -13,8 +13,10 @@ from typing import Generic, Protocol, TypeVar
 
 import grpc
 
+from roost.cluster.errors import WorkerSuperseded
 from roost.service.channels import open_channel
 from roost.service.codec import state_to_wire
+from roost.service.errors import from_rpc_error
 from roost.service.logs import get_logger
 from roost.service.tls import TlsFiles
 from roost.v1 import state_pb2
@@ -58,6 +60,7 @@ class _Ending(enum.Enum):
     BY_US = "we said goodbye"
     BY_PEER = "the peer ended the stream"
     BROKEN = "the stream took no report in time"
+    RENEWED = "this worker goes by a later epoch now"
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ class _Session(Generic[Up, Down]):
     """One stream. Writes take turns: gRPC allows one at a time."""
 
     call: grpc.aio.StreamStreamCall[Up, Down]
+    epoch: int
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     commands: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -104,7 +108,7 @@ class Source:
 
 
 class ReportLink(Generic[Up, Down]):
-    """State: whether the peer takes our reports now, and what was last said in the log about it."""
+    """State: whether the peer takes our reports now, what was last said in the log about it, and which life it preferred to ours."""
 
     def __init__(self, line: Line[Up, Down], peer: Peer, source: Source, metrics: WorkerMetrics, *, timing: LinkTiming) -> None:
         self.is_connected = False
@@ -121,6 +125,7 @@ class ReportLink(Generic[Up, Down]):
         self._closing = asyncio.Event()
         self._said = ""
         self._is_catalogue_new = False
+        self._told_epoch = 0
         source.runtime.subscribe(self._notice)
         metrics.connected(line.name, is_connected=False)
 
@@ -131,6 +136,8 @@ class ReportLink(Generic[Up, Down]):
             if self._closing.is_set():
                 return
             self._say(why)
+            if self._outbids():
+                continue
             try:
                 async with asyncio.timeout(self._backoff.next_wait_s()):
                     await self._closing.wait()
@@ -147,6 +154,18 @@ class ReportLink(Generic[Up, Down]):
         self._is_catalogue_new = True
         self._notice()
 
+    def _outbids(self) -> bool:
+        """The peer prefers a life of ours that is over: then it takes us at once under a later epoch."""
+        told_epoch, self._told_epoch = self._told_epoch, 0
+        has_outbid = self._reporter.outbid(told_epoch)
+        if has_outbid:
+            log.warning(
+                "epoch_raised",
+                epoch=self._reporter.epoch,
+                why=f"the {self._line.name} knows a life of this worker that began later by this machine's clock than it is now",
+            )
+        return has_outbid
+
     def _notice(self) -> None:
         if self._pace.changed():
             self._wake.set()
@@ -157,7 +176,7 @@ class ReportLink(Generic[Up, Down]):
         """One session, from dialling to its end; returns why it ended."""
         try:
             async with self._peer.dial() as channel:
-                return await _told(self._converse(_Session(self._line.open(channel))))
+                return await self._told(self._converse(_Session(self._line.open(channel), self._reporter.epoch)))
         finally:
             self._set_connected(is_connected=False)
             self._outcomes.stream_lost(self._clock())
@@ -179,8 +198,8 @@ class ReportLink(Generic[Up, Down]):
     async def _report_and_obey(self, session: _Session[Up, Down], first: Down) -> str:
         async with task_scope() as tasks:
             self._obey(session, tasks, first)
-            reporting = tasks.create_task(_told(self._keep_reporting(session)), name=f"{self._line.name} reports")
-            obeying = tasks.create_task(_told(self._keep_obeying(session, tasks)), name=f"{self._line.name} commands")
+            reporting = tasks.create_task(self._told(self._keep_reporting(session)), name=f"{self._line.name} reports")
+            obeying = tasks.create_task(self._told(self._keep_obeying(session, tasks)), name=f"{self._line.name} commands")
             await asyncio.wait({reporting, obeying}, return_when=asyncio.FIRST_COMPLETED)
             if self._closing.is_set():  # cancelling a stream drops what it has not yet sent
                 await asyncio.wait({obeying}, timeout=GOODBYE_TIMEOUT_S)
@@ -194,13 +213,15 @@ class ReportLink(Generic[Up, Down]):
     async def _keep_reporting(self, session: _Session[Up, Down]) -> str:
         while not self._closing.is_set():
             self._wake.clear()
+            if self._reporter.epoch != session.epoch:  # raised for the other peer: a stream keeps its life
+                return _Ending.RENEWED.value
             due_in_s = self._pace.due_in(self._clock())
             if due_in_s > 0:
                 try:
                     async with asyncio.timeout(due_in_s):
                         await self._wake.wait()
                 except TimeoutError:
-                    await self._report(session)
+                    continue
             else:
                 await self._report(session)
         await self._report(session)
@@ -231,7 +252,19 @@ class ReportLink(Generic[Up, Down]):
     async def _answer(self, session: _Session[Up, Down], message: Down) -> None:
         answer = await self._line.obey(message)
         if answer is not None:
-            await _told(session.write(answer))
+            await self._told(session.write(answer))
+
+    async def _told(self, work: Coroutine[None, None, str | None]) -> str:
+        """How it ended, where a broken stream is one way to end."""
+        try:
+            return await work or ""
+        except grpc.aio.AioRpcError as error:
+            refusal = from_rpc_error(error)
+            if isinstance(refusal, WorkerSuperseded):
+                self._told_epoch = refusal.current_epoch
+            return f"{error.code().name}: {error.details()}"
+        except (TimeoutError, asyncio.InvalidStateError):  # the latter: written to after the call had ended
+            return _Ending.BROKEN.value
 
     # --- saying -------------------------------------------------------------------------------------
 
@@ -247,13 +280,3 @@ class ReportLink(Generic[Up, Down]):
         if why != self._said:
             self._said = why
             log.warning(self._lost_event, target=self._peer.target, why=why)
-
-
-async def _told(work: Coroutine[None, None, str | None]) -> str:
-    """How it ended, where a broken stream is one way to end."""
-    try:
-        return await work or ""
-    except grpc.aio.AioRpcError as error:
-        return f"{error.code().name}: {error.details()}"
-    except (TimeoutError, asyncio.InvalidStateError):  # the latter: written to after the call had ended
-        return _Ending.BROKEN.value

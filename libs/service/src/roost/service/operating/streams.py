@@ -43,7 +43,9 @@ class WorkerStream:
         self._ended: asyncio.Future[RoostError] = asyncio.get_running_loop().create_future()
 
     def check(self, state: WorkerState) -> None:
-        """Raises InvalidField if a further report is of another worker, or of another life of it."""
+        """Raises InvalidField if a further report is of another worker or life, and the reason of the stream's end if it has ended."""
+        if self._ended.done():
+            raise self._ended.result()
         if state.node_id != self.worker_id:
             raise InvalidField("node_id", f"may not change on a stream (was {self.worker_id}, is {state.node_id})")
         if state.epoch != self.epoch:

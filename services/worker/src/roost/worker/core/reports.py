@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roost.cluster.worker_state import CacheCounters, CacheResult, DecisionOutcome, GpuSource, ModelStatus, Phase, WorkerState
+from roost.worker.core.life import Life
 from roost.worker.core.residency import Residency, Stage
 from roost.worker.core.worker_core import WorkerCore
 
@@ -17,7 +18,7 @@ SOONEST_READY_S = 0.05  # said of a load that takes longer than expected, or no 
 
 
 class Reports:
-    """State: this life's epoch, the number of the last report, the address by which clients reach this worker, and what was said last.
+    """State: which life this is, the number of the last report, the address by which clients reach this worker, and what was said last.
 
     What has not changed is said by the same values again, which are made and compared sooner. Of the times, `now` is the core's clock and
     `wall_s` seconds since the Unix epoch; `gpu` is the measured utilisation of the devices, 0.0-1.0, None where there are none.
@@ -26,7 +27,7 @@ class Reports:
     def __init__(self, core: WorkerCore, *, epoch: int) -> None:
         self.address = ""
         self._core = core
-        self._epoch = epoch
+        self.life = Life(epoch)
         self._sequence = 0
         self._statuses: dict[str, tuple[tuple[object, ...], ModelStatus]] = {}
         self._counted: tuple[int, int, int, int, int] | None = None
@@ -57,7 +58,7 @@ class Reports:
             queue_depth=slots.queue_depth,
             gpu_utilization=slots.busy / slots.slots if gpu is None else min(1.0, max(0.0, gpu)),
             timestamp=wall_s,
-            epoch=self._epoch,
+            epoch=self.life.epoch,
             sequence=self._sequence,
             address=self.address,
             memory_capacity_bytes=cache.budget_bytes,
