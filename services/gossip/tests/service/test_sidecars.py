@@ -186,14 +186,13 @@ async def test_a_sidecar_takes_the_reports_of_its_own_worker_only() -> None:
 
 
 async def test_the_newest_stream_of_a_worker_is_the_one_that_counts() -> None:
-    async with running("worker-1") as member, member.worker(epoch=1) as first:
-        async with member.worker(epoch=2):
-            code, why = await refused_with(first)
-            assert (code, "newer stream" in why) == (grpc.StatusCode.ABORTED, True)
-            assert live(await member.state()) == {"worker-1"}
-            older = FakeWorker(member, 1)
-            await older.report()
-            assert (await refused_with(older))[0] is grpc.StatusCode.ABORTED
+    async with running("worker-1") as member, member.worker(epoch=1) as first, member.worker(epoch=2):
+        code, why = await refused_with(first)
+        assert (code, "newer stream" in why) == (grpc.StatusCode.ABORTED, True)
+        assert live(await member.state()) == {"worker-1"}
+        older = FakeWorker(member, 1)
+        await older.report()
+        assert (await refused_with(older))[0] is grpc.StatusCode.ABORTED
 
 
 async def test_a_worker_that_restarts_after_its_clock_went_back_is_live_everywhere_at_once() -> None:
