@@ -71,11 +71,11 @@ async def test_a_busy_model_that_was_removed_stays_until_it_is_put_out(models: P
         assert len([event async for event in events]) == 2
         assert await running.runtime.unload("a")
         await running.reload()
-        assert running.runtime.catalogue.names == ("b",)
+        assert running.runtime.core.catalogue.names == ("b",)
 
 
 async def test_a_mistake_in_the_file_changes_nothing(models: Path) -> None:
     async with serving(settings_for(models=models), SteeredEngine()) as (running, _):
         write(models, "[models.a\n")
         await running.reload()
-        assert running.runtime.catalogue.names == ("a", "b")
+        assert running.runtime.core.catalogue.names == ("a", "b")
