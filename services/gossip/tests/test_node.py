@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from roost.gossip.frame_format import frame_size
-from roost.gossip.protocol.config import LAN, Bounds, StateParameters
+from roost.gossip.protocol.config import LAN, Address, Bounds, StateParameters
 from roost.gossip.protocol.events import (
     ClusterJoined,
     EpochRaised,
@@ -133,6 +133,25 @@ def test_one_who_is_left_alone_asks_its_seeds_at_once() -> None:
     again = asked_within(one, 6.0)
     assert again[0] == 2.0
     assert len(again) >= 3
+
+
+def test_while_somebody_is_dead_seeds_are_asked_more_often_where_nobody_is_known_to_live() -> None:
+    lasting: dict[str, list[Address]] = {}
+    for who in ("alive", "dead"):
+        one, two = make_node("one"), make_node("two")
+        one.join([address_of("two"), address_of("gone")], 0.5)
+        one.handle_timer(0.5)
+        exchange(one, two, 0.5)
+        hear(one, "two", alive("gone"), *([Dead("gone", 10, 0, "two")] if who == "dead" else []), now=1.0)
+        lasting[who] = []
+        while (due := one.next_timer()) is not None and due <= 50.0:
+            one.handle_timer(due)
+            for _, frame in sent(one, due):
+                if isinstance(frame, Ping):
+                    hear(one, frame.target, Ack(frame.sequence), now=due)
+            lasting[who] += [request.address for request in one.stream_requests(due) if due > 2.0]
+    assert address_of("gone") not in lasting["alive"]
+    assert lasting["dead"].count(address_of("gone")) >= 4  # once in 10 s each, of two
 
 
 def test_a_leave_is_told_and_is_no_death() -> None:
@@ -399,13 +418,108 @@ def test_a_restart_is_noticed_with_its_first_packet() -> None:
     assert happenings(node) == [("a", Happening.DIED), ("a", Happening.RESTARTED)]
 
 
-def test_a_name_in_use_stays_with_its_holder_and_is_reported_once() -> None:
+ELSEWHERE = ("10.9.9.9", 7946)
+
+
+def answer_probes(node: ObjectNode, until: float, *silent: str) -> None:
+    """Time passes; whoever is pinged answers, but for the silent."""
+    while (due := node.next_timer()) is not None and due <= until:
+        node.handle_timer(due)
+        for _, frame in sent(node, due):
+            if isinstance(frame, Ping) and frame.target not in silent:
+                hear(node, frame.target, Ack(frame.sequence), now=due)
+            elif isinstance(frame, IndirectPing):
+                hear(node, "b", Nack(frame.sequence), now=due)
+        for request in node.stream_requests(due):
+            node.stream_failed(request.request)
+
+
+def address_known(node: ObjectNode, name: str) -> Address:
+    member = node.members.get(name)
+    assert member is not None
+    return member.address
+
+
+def test_a_name_in_use_stays_with_a_holder_that_answers_and_that_is_reported_once() -> None:
+    node = node_with("a", "b")
+    for at in (0.0, 3.0, 6.0):
+        hear(node, "b", Alive("a", ELSEWHERE, 99, 0), now=at)
+        answer_probes(node, at + 2.5)
+    assert events(node) == [NameConflict("a", address_of("a"), ELSEWHERE)]
+    assert (status_of(node, "a"), address_known(node, "a")) == (Status.ALIVE, address_of("a"))
+    assert not len(node.swim.contenders)
+
+
+def test_a_claim_to_a_name_that_is_of_no_later_life_is_a_conflict_at_once() -> None:
     node = node_with("a")
-    thief = Alive("a", ("10.9.9.9", 7946), 99, 0)
+    hear(node, "b", Alive("a", ELSEWHERE, 10, 7))
+    assert events(node) == [NameConflict("a", address_of("a"), ELSEWHERE)]
+
+
+def test_a_member_that_moved_is_taken_as_soon_as_its_old_address_has_not_answered() -> None:
+    node = node_with("a", "b")
+    hear(node, "b", Alive("a", ELSEWHERE, 99, 0), now=0.5)
+    answer_probes(node, 0.5 + LAN.probe_interval_s + 0.1, "a")
+    assert happenings(node) == [("a", Happening.SUSPECTED), ("a", Happening.DIED), ("a", Happening.RESTARTED)]
+    assert (status_of(node, "a"), address_known(node, "a")) == (Status.ALIVE, ELSEWHERE)
+
+
+def test_a_member_that_moved_is_taken_at_once_where_its_old_address_has_not_answered_before() -> None:
+    node = node_with("a", "b")
+    answer_probes(node, 3.5, "a")
+    assert status_of(node, "a") is Status.SUSPECT
+    events(node)
+    hear(node, "b", Alive("a", ELSEWHERE, 99, 0), now=3.6)
+    assert happenings(node) == [("a", Happening.DIED), ("a", Happening.RESTARTED)]
+
+
+def test_others_suspicions_of_a_holder_do_not_give_its_name_away() -> None:
+    node = node_with("a", "b")
+    hear(node, "b", Suspect("a", 10, 0, "b"), now=0.0)
+    hear(node, "b", Alive("a", ELSEWHERE, 99, 0), now=0.1)
+    assert (status_of(node, "a"), address_known(node, "a")) == (Status.SUSPECT, address_of("a"))
+    hear(node, "a", alive("a", incarnation=1), now=0.2)
+    assert events(node)[-1] == NameConflict("a", address_of("a"), ELSEWHERE)
+    assert address_known(node, "a") == address_of("a")
+
+
+def test_a_node_that_is_ill_gives_no_name_away_until_its_holder_is_dead() -> None:
+    node = node_with("a")
     for _ in range(3):
-        hear(node, "b", thief)
-    assert events(node) == [NameConflict("a", address_of("a"), ("10.9.9.9", 7946))]
-    assert node.peers()[0].address == address_of("a")
+        node.swim.health.was_late()
+    hear(node, "b", Alive("a", ELSEWHERE, 99, 0), now=0.5)
+    run_timers(node, 6.0)  # the one probe of ours that lasts (1 + 3) s is not answered
+    assert (status_of(node, "a"), address_known(node, "a")) == (Status.SUSPECT, address_of("a"))
+    hear(node, "b", Dead("a", 10, 0, "b"), now=6.0)
+    assert (status_of(node, "a"), address_known(node, "a")) == (Status.ALIVE, ELSEWHERE)
+
+
+def test_a_packet_of_a_later_life_from_elsewhere_makes_us_ask_it_where_it_is() -> None:
+    node = node_with("a", "b")
+    for at in (0.1, 0.2):
+        node.receive_datagram(Packet("a", 99, ()), ELSEWHERE, at)
+    [request] = node.stream_requests(0.2)  # at most one a second
+    assert request.address == ELSEWHERE
+    mover = MemberEntry("a", ELSEWHERE, 99, 0, Status.ALIVE)
+    node.receive_stream_reply(request.request, StreamMessage("a", 99, PushPullReply(request.request, (mover,), (), (), ())), 0.3)
+    answer_probes(node, 0.3 + LAN.probe_interval_s + 0.1, "a")
+    assert address_known(node, "a") == ELSEWHERE
+
+
+def test_a_second_one_of_a_name_is_not_asked_again_and_again() -> None:
+    node = node_with("a", "b")
+    hear(node, "b", Alive("a", ELSEWHERE, 99, 0), now=0.0)
+    answer_probes(node, 2.5)
+    node.receive_datagram(Packet("a", 99, ()), ELSEWHERE, 3.0)
+    assert not node.stream_requests(3.0)
+
+
+def test_of_several_that_claim_a_name_the_latest_life_is_admitted() -> None:
+    node = node_with("a", "b")
+    for epoch in (50, 99, 70):
+        hear(node, "b", Alive("a", (f"10.9.9.{epoch}", 7946), epoch, 0))
+    hear(node, "b", Dead("a", 10, 0, "b"))
+    assert address_known(node, "a") == ("10.9.9.99", 7946)
 
 
 def test_both_holders_of_one_name_hear_of_it() -> None:
@@ -619,6 +733,7 @@ def test_invented_members_fill_the_table_and_no_more() -> None:
     assert len(node.rumours) <= 30
     assert node.members.tombstones() <= 20
     assert len(node.swim._conflicts) <= 5
+    assert len(node.swim.contenders) <= 5
     assert len(events(node)) == 40
     assert node.counters["events_lost"] > 0
 

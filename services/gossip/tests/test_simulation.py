@@ -30,7 +30,7 @@ from .simulation.checkers import (
     disagreements,
 )
 from .simulation.cluster import Cluster
-from .simulation.measure import D, crash, formed, heavy_loss, loss
+from .simulation.measure import D, crash, formed, heavy_loss, loss, move
 from .simulation.run import Report, simulate
 
 SEEDS = 20  # of the fast tests
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[3]
 HAPPENS_IN_EVERY_RUN = ("lost", "duplicated", "jittered", "cut", "sent", "suspected", "recovered", "deltas_news", "HotChanged")
 HAPPENS_IN_SOME_RUN = (
     "partitions", "crashes", "restarts", "leaves", "pauses", "moves", "clocks_set_back", "died", "left", "restarted", "deltas_gap",
-    "NameConflict", "EpochRaised", "late_timers", "streams_cut", "records_of_strangers", "LeaveCompleted", "probes_failed",
+    "claims_contending", "EpochRaised", "late_timers", "streams_cut", "records_of_strangers", "LeaveCompleted", "probes_failed",
 )  # fmt: skip
 
 
@@ -244,3 +244,11 @@ def split(cluster: Cluster[D]) -> None:
     hosts = list(cluster.hosts.values())
     left, right = hosts[::2], hosts[1::2]
     cluster.network.cut |= {(a.address, b.address) for a in left for b in right} | {(b.address, a.address) for a in left for b in right}
+
+
+@pytest.mark.parametrize(("nodes", "most_s"), [(3, 1.0), (5, 2.0), (20, 3.0)])
+def test_a_member_that_is_back_at_another_address_is_known_there_everywhere_at_once(nodes: int, most_s: float) -> None:
+    row = move(nodes, 10, 1)
+    everywhere_s = row["everywhere_max_s"]
+    assert isinstance(everywhere_s, float)
+    assert everywhere_s <= most_s, row

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from roost.gossip.protocol.config import LAN, StateParameters, SwimParameters
+from roost.gossip.protocol.config import LAN, Address, StateParameters, SwimParameters
 from roost.gossip.protocol.events import ColdChanged, Happening, MemberChanged
 from roost.gossip.protocol.hot_state import TICK_S, Load
 from roost.gossip.protocol.messages import Packet, Status, StreamMessage
@@ -27,6 +27,7 @@ from .run import objects
 D = Packet | StreamMessage
 Row = dict[str, object]
 _LAN_WEATHER = Weather(delay_s=0.0002, jitter_s=0.0018)
+_RESTART_S = 1.0  # a process takes about so long to be back
 _NO_STATE = StateParameters(is_enabled=False)
 
 
@@ -73,6 +74,35 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 3)
+
+
+def move(nodes: int, seconds: float, seed: int) -> Row:
+    """Crashes of a member that is back after a second at another address, in one cluster after the other, until everybody has it there."""
+    everywhere: list[float] = []
+    for trial in range(max(1, int(seconds))):
+        cluster = formed(seed + trial, nodes, state=StateParameters() if nodes <= 100 else _NO_STATE, warm_s=1.5 + trial % 3)
+        mover, contact = sample(cluster.running(), 2, cluster.rng)
+        cluster.crash(mover)
+        cluster.run_until(cluster.now + _RESTART_S)
+        back_at, address = cluster.now, (f"10.9.0.{trial % 250 + 1}", 7946)
+        cluster.move(mover, address)
+        cluster.boot(mover, seeds=[contact.address])
+        others = [host for host in cluster.running() if host is not mover]
+        while not all(_has_at(host, mover.name, address) for host in others) and cluster.now < back_at + 120:
+            cluster.run_until(cluster.now + 0.05)
+        everywhere.append(cluster.now - back_at)
+    return {
+        "nodes": nodes,
+        "trials": len(everywhere),
+        "everywhere_mean_s": mean(everywhere),
+        "everywhere_p50_s": quantile(everywhere, 0.5),
+        "everywhere_max_s": quantile(everywhere, 1.0),
+    }
+
+
+def _has_at(host: Host[D], name: str, address: Address) -> bool:
+    member = None if host.node is None else host.node.members.get(name)
+    return member is not None and member.address == address and member.status is Status.ALIVE
 
 
 def crash(nodes: int, seconds: float, seed: int, victims: int = 1) -> Row:
@@ -241,6 +271,7 @@ def staleness(nodes: int, seconds: float, seed: int) -> Row:
 
 MEASUREMENTS: dict[str, Callable[[int, float, int], Row]] = {
     "crash": crash,
+    "move": move,
     "two_crashes": lambda nodes, seconds, seed: crash(nodes, seconds, seed, victims=2),
     "loss": loss,
     "heavy_loss": heavy_loss,
@@ -254,7 +285,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=sorted(MEASUREMENTS))
     parser.add_argument("--nodes", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=6.0, help="virtual seconds (crash, two_crashes, heavy_loss: trials)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="virtual seconds (crash, two_crashes, move, heavy_loss: trials)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     started = time.process_time()

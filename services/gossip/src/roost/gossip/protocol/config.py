@@ -34,6 +34,7 @@ class SwimParameters:
     join_retry_s: float = 1.0  # doubles up to max_join_retry_s
     max_join_retry_s: float = 30.0
     reseed_interval_s: float = 60.0  # islands that share a seed find each other without an operator
+    reseed_dead_s: float = 5.0  # while somebody is dead, the cluster as a whole asks a seed this often: its place may have been taken
     reconnect_interval_s: float = 30.0
     prune_dead_after_s: float = 3600.0  # as long as the coordinator's view remembers the dead
     prune_left_after_s: float = 60.0

@@ -124,6 +124,10 @@ class Members:
         """Dead and left members, the longest gone first."""
         return (self._rows[name] for name in self._gone)
 
+    @property
+    def has_dead(self) -> bool:
+        return any(member.status is Status.DEAD for member in self.gone())
+
     def dead(self) -> list[Member]:
         return [member for member in self.gone() if member.status is Status.DEAD]
 

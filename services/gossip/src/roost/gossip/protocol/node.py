@@ -258,11 +258,15 @@ class Node(Generic[D]):
         }
 
     def _notice(self, sender: str, epoch: int, addr: Address, now: float) -> None:
-        """What a packet says before its frames: its sender lives, perhaps a new life."""
+        """What a packet says before its frames: its sender lives, perhaps a new life. One from a new address is asked about it."""
         self.state.heard(sender)
         member = self.members.get(sender)
-        if member is not None and epoch > member.epoch and addr == member.address:
+        if member is None or epoch <= member.epoch:
+            return
+        if addr == member.address:
             self.swim.receive_claim(Alive(sender, addr, epoch, 0), now)
+        elif not self.swim.is_second(sender, addr):
+            self._push_pulls.exchange_with(addr, now)
 
     def _receive_frame(self, frame: Frame, packet: Packet, addr: Address, now: float) -> None:
         match frame:

@@ -38,7 +38,14 @@ class StateSide(Protocol):
 class Probing:
     """Who answers, and who does not."""
 
-    def __init__(self, context: Context, state: StateSide, health: LocalHealth, accuse: Callable[[Claim, float], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        state: StateSide,
+        health: LocalHealth,
+        accuse: Callable[[Claim, float], None],
+        vouch_for: Callable[[str], None],
+    ) -> None:
         self._context = context
         self._swim = context.config.swim
         self._me = context.identity
@@ -47,6 +54,7 @@ class Probing:
         self._outbox = context.outbox
         self._state = state
         self._accuse = accuse
+        self._vouch_for = vouch_for
         self.health = health
         self.prober = Prober(context.rng, context.config.bounds.relays)
         self._accused: dict[str, tuple[int, int]] = {}  # reachable member -> the epoch and incarnation our last failed probe was of
@@ -92,9 +100,12 @@ class Probing:
         member = self._members.get(name)
         if not self._swim.is_doubting or self.health.score > 0 or member is None or member.is_gone or self._me.is_leaving:
             return
-        is_accused = self._accused.get(name) == (member.epoch, member.incarnation)
-        if not is_accused and len(self.prober.probes) < FEW_PROBES and not self.prober.is_probing(name):
+        if not self.has_failed(member) and len(self.prober.probes) < FEW_PROBES and not self.prober.is_probing(name):
             self._probe(member, now)
+
+    def has_failed(self, member: Member) -> bool:
+        """Whether our own last probe of `member`, as it is known now, was not answered."""
+        return self._accused.get(member.name) == (member.epoch, member.incarnation)
 
     def _next_target(self) -> Member | None:
         ring = self.prober.ring
@@ -148,6 +159,7 @@ class Probing:
     def _answered(self, probe: Probe) -> None:
         self._end(probe)
         self.health.probe_succeeded()
+        self._vouch_for(probe.target)
 
     def _end(self, probe: Probe) -> None:
         del self.prober.probes[probe.sequence]

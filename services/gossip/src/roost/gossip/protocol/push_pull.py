@@ -86,9 +86,14 @@ class PushPulls:
         if not self._members.reachable_count:
             self.join(self._seeds, now)
             return
-        self._timers.set(RESEED, now + jittered(self._parameters.reseed_interval_s, self._context.rng))
-        for seed in sample(self._seeds, 1, self._context.rng):
+        self._timers.set(RESEED, now + jittered(self._swim.reseed_interval_s, self._context.rng))
+        for seed in sample(self._unreached() or self._seeds, 1, self._context.rng):
             self._ask(seed, Purpose.JOIN, now)
+
+    def _unreached(self) -> tuple[Address, ...]:
+        """The seeds at which nobody is known to live, names among them."""
+        reached = {member.address for member in self._members.reachable()}
+        return tuple(seed for seed in self._seeds if seed not in reached)
 
     def exchange(self, now: float) -> None:
         """The push/pull timer."""
@@ -151,7 +156,7 @@ class PushPulls:
             self._timers.cancel(JOIN)
             self._context.emit(ClusterJoined(asked.address))
         if self._seeds and self._timers.deadline(JOIN) is None and self._timers.deadline(RESEED) is None:
-            self._timers.set(RESEED, now + jittered(self._parameters.reseed_interval_s, self._context.rng))
+            self._timers.set(RESEED, now + jittered(self._swim.reseed_interval_s, self._context.rng))
 
     def meet_namesake(self, body: StreamBody) -> bool:
         """A message from one of our own name: False if it is we ourselves (or no exchange), else the conflict is reported."""

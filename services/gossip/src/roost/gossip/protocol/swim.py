@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from roost.gossip.protocol.config import Address
+from roost.gossip.protocol.contenders import Contenders
 from roost.gossip.protocol.context import Context
 from roost.gossip.protocol.events import Happening, LeaveCompleted, MemberChanged, NameConflict
 from roost.gossip.protocol.local_health import LocalHealth
 from roost.gossip.protocol.membership import Outcome
 from roost.gossip.protocol.messages import Alive, Claim, Dead, Left, Suspect
 from roost.gossip.protocol.probing import Probing, StateSide
-from roost.gossip.protocol.rng import sample
+from roost.gossip.protocol.rng import jittered, sample
 from roost.gossip.protocol.rumours import Rumours, retransmissions
 from roost.gossip.protocol.suspicion import Suspicion, expected_confirmations, minimum_timeout_s
 from roost.gossip.protocol.timers import TimerKey
@@ -26,6 +27,7 @@ LEAVE: TimerKey = ("leave", 0)
 RESEED: TimerKey = ("reseed", 0)
 
 _PRUNE_INTERVAL_S = 1.0
+_FIT_SCORE = 1  # of local health: what one failed probe without helpers makes of it. Above, our own probes prove too little
 _HAPPENING_OF = {
     Outcome.JOINED: Happening.JOINED,
     Outcome.RESTARTED: Happening.RESTARTED,
@@ -50,8 +52,9 @@ class Swim:
         self._be_reborn = be_reborn
         self.rumours = rumours
         self.health = LocalHealth(self._swim.max_health_score if self._swim.is_lifeguard_enabled else 0)
-        self.probing = Probing(context, state, self.health, self.receive_claim)
+        self.probing = Probing(context, state, self.health, self.receive_claim, self._vouch_for)
         self.suspicions: dict[str, Suspicion] = {}
+        self.contenders = Contenders(context.config.bounds.conflicts)
         self._conflicts: dict[tuple[str, Address], None] = {}
 
     def start(self, now: float) -> None:
@@ -68,6 +71,15 @@ class Swim:
     @property
     def rumour_limit(self) -> int:
         return retransmissions(self._swim.retransmit_lambda, self.cluster_size)
+
+    @property
+    def reseed_interval_s(self) -> float:
+        """Between questions to a seed. Shorter while somebody is dead: a new machine that knows nobody may have taken a seed's place.
+
+        All members together ask once in `reseed_dead_s` then, so that no seed is overrun as it comes back.
+        """
+        longest_s = self._swim.reseed_interval_s
+        return min(longest_s, self._swim.reseed_dead_s * self.cluster_size) if self._members.has_dead else longest_s
 
     def silent_addresses(self) -> set[Address]:
         """Of the suspects, and of those whose answer to a probe is awaited."""
@@ -88,11 +100,53 @@ class Swim:
         if outcome.is_news:
             self._take_in(outcome, claim, owner, now)
         elif outcome is Outcome.CONFLICT and isinstance(claim, Alive):
-            self.report_conflict(claim.name, address, claim.address)
+            self._contend(claim, address, now)
         elif outcome is Outcome.STALE and isinstance(claim, Suspect) and not is_hearsay:
             self._confirm(claim, now)
         else:
             self._context.counters.count(f"claims_{outcome.value}")
+        if isinstance(claim, Suspect) and claim.accuser == self._me.name and not is_hearsay:
+            self._settle(claim.name, now)  # our own probe failed
+
+    # --- one name, two addresses ---
+
+    def _contend(self, claim: Alive, holder: Address, now: float) -> None:
+        """Another address claims a name in use. A later life may have moved there: ask the holder; nothing else is a claim to a name."""
+        member = self._members.get(claim.name)
+        if member is None or claim.epoch <= member.epoch:
+            self.report_conflict(claim.name, holder, claim.address)
+            return
+        self._context.counters.count("claims_contending")
+        self.contenders.note(claim)
+        self._settle(claim.name, now)
+        self.probing.doubt(claim.name, now)
+
+    def _settle(self, name: str, now: float) -> None:
+        """Admit a later life from another address once the holder is gone, or has left our own probe of it unanswered.
+
+        To declare the holder dead then, before its suspicion runs out, takes both: its own later life says that it is over, and we,
+        being well, did not reach it, nor did our helpers.
+        """
+        member = self._members.get(name)
+        if member is None or self.contenders.get(name) is None:
+            return
+        if not member.is_gone:
+            if self.health.score <= _FIT_SCORE and self.probing.has_failed(member):
+                self.receive_claim(Dead(name, member.epoch, member.incarnation, self._me.name), now)  # which settles it
+            return
+        claim = self.contenders.take(name)
+        if claim is not None:
+            self.receive_claim(claim, now)
+
+    def _vouch_for(self, name: str) -> None:
+        """The holder of a name answered, or answered for itself: whoever claims it from elsewhere is a second one."""
+        claim, member = self.contenders.take(name), self._members.get(name)
+        if claim is not None and member is not None and claim.address != member.address:
+            self.report_conflict(name, member.address, claim.address)
+
+    def is_second(self, name: str, address: Address) -> bool:
+        """Whether the holder of that name was found to live elsewhere."""
+        return (name, address) in self._conflicts
 
     def report_conflict(self, name: str, holder: Address, claimant: Address) -> None:
         """One event for each claimant, however often it claims."""
@@ -129,10 +183,21 @@ class Swim:
         happening = _HAPPENING_OF.get(outcome)
         if happening is not None:
             self._context.emit(MemberChanged(happening, member.peer()))
-        if member.is_gone and not self._members.reachable_count and self._timers.deadline(RESEED) is not None:
-            self._timers.set(RESEED, now)  # nobody is left to tell us who comes back
+        if member.is_gone:
+            self._reseed_sooner(now)
         if member.owner == self._me.owner and (self._me.epoch, self._me.name) > (member.epoch, member.name):
             self._be_reborn(self._me.epoch, now)  # our state records would be taken for its
+        if member.is_gone:
+            self._settle(claim.name, now)
+        elif isinstance(claim, Alive) and outcome is not Outcome.RESTARTED:
+            self._vouch_for(claim.name)
+
+    def _reseed_sooner(self, now: float) -> None:
+        """At once if nobody is left to tell us who comes back; else when it is due for somebody who is dead."""
+        due = self._timers.deadline(RESEED)
+        soon = now + (jittered(self.reseed_interval_s, self._context.rng) if self._members.reachable_count else 0.0)
+        if due is not None and soon < due:
+            self._timers.set(RESEED, soon)
 
     def _begin_suspicion(self, claim: Suspect, now: float) -> None:
         swim = self._swim
