@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from roost.cluster.view import ClusterView
 from roost.gossip.codec import BytesCodec
+from roost.gossip.copies import Copies
 from roost.gossip.driver import Driver, driving
 from roost.gossip.keyring import BOOT_BYTES, Keyring
 from roost.gossip.keys import Keys, read_key_file
@@ -94,7 +95,7 @@ async def sidecar(settings: GossipSettings) -> AsyncIterator[RunningSidecar]:
             async with asyncio.TaskGroup() as tasks, listening as server:
                 with serve_metrics(registry, settings.metrics_host, settings.metrics_port) as exposition:
                     life.begin(server.port)
-                    clocks = (life.keep_time(), life.keep_gauges(), service_metrics.measure_event_loop_lag())
+                    clocks = (life.keep_time(), life.keep_gauges(), life.keep_copying(), service_metrics.measure_event_loop_lag())
                     running = [tasks.create_task(clock) for clock in clocks]
                     try:
                         yield life.running(sockets.port, server.port, exposition.port)
@@ -111,6 +112,7 @@ class _Core:
     node: Node[bytes]
     ring: Keyring | None
     plane: GossipPlane
+    copies: Copies
     metrics: GossipMetrics
     counters: Counters
 
@@ -143,8 +145,10 @@ def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, jo
     )
     counters = Counters()
     local = LocalView(view, placer, node, counters, wall_offset_s=time.time() - time.monotonic())
-    plane = GossipPlane(local, node, clock=time.monotonic, metrics=metrics, log=get_logger(), journal=journal)
-    return _Core(node, ring, plane, metrics, counters)
+    log = get_logger()
+    copies = Copies(timeout_s=settings.command_timeout_s, log=log)
+    plane = GossipPlane(local, node, clock=time.monotonic, metrics=metrics, log=log, copy=copies.want, journal=journal)
+    return _Core(node, ring, plane, copies, metrics, counters)
 
 
 def _ring(keys: tuple[bytes, ...], cluster: str) -> Keyring:
@@ -166,8 +170,8 @@ class _Life:
         self._worker = OwnWorker(
             settings.name, core.plane, Voice(self._publishing, driver), dead_after_s=settings.dead_after_s, ids=ids, log=log
         )
-        reach = SidecarReach(self._worker, OtherSidecars(core.node, settings.peer_tls), core.plane, ids=ids)
-        self._operations = Operations(core.plane, reach, metrics=core.metrics.commands, log=log)
+        self._reach = SidecarReach(self._worker, OtherSidecars(core.node, settings.peer_tls), core.plane, ids=ids)
+        self._operations = Operations(core.plane, self._reach, metrics=core.metrics.commands, log=log)
         self._roster = Roster(core.node, settings.cluster)
         self._keys = Keys(core.ring, settings.key_file, log)
 
@@ -203,6 +207,9 @@ class _Life:
             await asyncio.sleep(TICK_S)
             self._worker.advance(TICK_S)
             self._core.plane.advance()
+
+    async def keep_copying(self) -> None:
+        await self._core.copies.keep_making(self._reach)
 
     async def keep_gauges(self) -> None:
         while True:

@@ -5,6 +5,7 @@ State: besides what a scheduling plane has, the watchers of the members.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from roost.gossip.local_view import LocalView
@@ -22,9 +23,9 @@ _WARNED: Final = {Happening.SUSPECTED, Happening.DIED}
 
 
 class GossipPlane(SchedulingPlane):
-    """Must be used from one event loop."""
+    """Must be used from one event loop. `copy` has a worker load a model for those who wait."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the doors of a plane need, each from another room
         self,
         local: LocalView,
         node: Node[bytes],
@@ -32,9 +33,10 @@ class GossipPlane(SchedulingPlane):
         clock: Clock,
         metrics: DecisionMetrics,
         log: Logger,
+        copy: Callable[[str, str], None] | None = None,
         journal: Journal | None = None,
     ) -> None:
-        super().__init__(local, name=NAME, clock=clock, metrics=metrics, journal=journal)
+        super().__init__(local, name=NAME, clock=clock, metrics=metrics, copy=copy, journal=journal)
         self.local = local
         self.member_changes = Changes()
         self.members_version = 0
