@@ -73,6 +73,50 @@ async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Pat
         assert made.workers["worker-2"].process.returncode is None
 
 
+async def roost(made: Cluster, asked: str, *words: str) -> tuple[int, str]:
+    """What the command answers on the terminal, and how it ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "roost.client.cli", *words, "--coordinator", made.grpc[asked],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(START_S):
+        output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+@pytest.mark.parametrize("asked", ["worker-1", "worker-2", "worker-3"])
+async def test_an_operator_loads_unloads_and_drains_any_worker_through_any_sidecar(tmp_path: Path, asked: str) -> None:
+    async with cluster(tmp_path, 3) as made, RoostClient(made.grpc[asked]) as client:
+
+        async def holders() -> list[str]:
+            return [name for model in await client.models() if model.model.name == "sim-a" for name in model.ready_on]
+
+        assert (await roost(made, asked, "load", "sim-a", "--replicas", "3"))[0] == 0
+        assert await holders() == ["worker-1", "worker-2", "worker-3"]  # at once: the sidecar has seen what it had done
+        code, said = await roost(made, asked, "unload", "sim-a", "--worker", "worker-2")
+        assert (code, "worker-2" in said, await holders()) == (0, True, ["worker-1", "worker-3"])
+        assert (await roost(made, asked, "unload", "sim-a"))[0] == 0
+        assert await holders() == []
+        for worker_id in made.workers:
+            assert await roost(made, asked, "drain", worker_id) == (0, f"{worker_id} is draining; 0 requests to finish\n")
+        code, said = await roost(made, asked, "generate", "sim-a", "Hello", "--max-tokens", "2", "--timeout", "2")
+        assert code != 0, said
+        for worker_id in made.workers:
+            assert await roost(made, asked, "drain", worker_id, "--resume") == (0, f"{worker_id} takes requests again\n")
+        assert (await roost(made, asked, "generate", "sim-a", "Hello", "--max-tokens", "2"))[0] == 0
+
+
+async def test_a_worker_whose_sidecar_was_killed_is_named_and_the_others_do_what_was_asked(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 3) as made:
+        async with RoostClient(made.grpc["worker-1"]) as client:
+            await client.load_model("sim-a", replicas=3)
+        await made.sidecars["worker-3"].kill()
+        code, said = await roost(made, "worker-1", "unload", "sim-a")  # before anybody has noticed
+        assert code != 0
+        assert f"worker-3: cannot be reached: its sidecar at {made.grpc['worker-3']}" in said
+        assert "(done on worker-1, worker-2)" in said
+
+
 async def sees(made: Cluster, asked: str, worker_id: str, wanted: Liveness) -> None:
     async with asyncio.timeout(START_S), RoostClient(made.grpc[asked]) as client, contextlib.aclosing(client.watch(0.05)) as states:
         async for state in states:
