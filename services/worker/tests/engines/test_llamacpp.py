@@ -133,12 +133,33 @@ def test_a_child_ends_with_its_worker(tiny_model: Path) -> None:
 
 
 async def test_a_load_that_fails_says_why_in_the_words_of_llama_cpp(engine: LlamaCppEngine, tiny_model: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.gguf"
-    cut.write_bytes(tiny_model.read_bytes()[:400_000])  # noqa: ASYNC240 - half a megabyte
+    nothing = tmp_path / "nothing.gguf"
+    nothing.write_bytes(b"GGUF\x03\x00\x00\x00" + bytes(16))
     with pytest.raises(ModelLoadFailed) as refusal:
-        await engine.load(llamacpp_spec(cut))
-    assert str(cut) in str(refusal.value)
-    assert "corrupted or incomplete" in str(refusal.value)
+        await engine.load(llamacpp_spec(nothing))
+    assert str(nothing) in str(refusal.value)
+    assert "corrupt" in str(refusal.value)
+
+
+@pytest.mark.parametrize("kept", [0.0001, 0.01, 0.8, 0.999])
+async def test_a_file_that_was_cut_is_told_before_anything_is_loaded(
+    engine: LlamaCppEngine, tiny_model: Path, tmp_path: Path, kept: float
+) -> None:
+    cut = tmp_path / "cut.gguf"
+    whole = tiny_model.read_bytes()  # noqa: ASYNC240 - half a megabyte
+    cut.write_bytes(whole[: int(len(whole) * kept)])
+    before = children()
+    with pytest.raises(ModelLoadFailed, match=r"cut\.gguf: it .* not whole"):
+        await engine.check(llamacpp_spec(cut))
+    assert children() == before
+
+
+async def test_a_check_finds_a_file_that_is_mended(engine: LlamaCppEngine, tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    with pytest.raises(ModelLoadFailed, match="is missing"):
+        await engine.check(llamacpp_spec(path))
+    path.write_bytes(tiny_model.read_bytes())  # noqa: ASYNC240 - half a megabyte
+    await engine.check(llamacpp_spec(path))
 
 
 async def test_garbage_behind_the_right_first_letters_is_refused(engine: LlamaCppEngine, tmp_path: Path) -> None:
@@ -150,7 +171,7 @@ async def test_garbage_behind_the_right_first_letters_is_refused(engine: LlamaCp
 
 
 async def test_a_context_longer_than_the_model_was_trained_for_is_refused(engine: LlamaCppEngine, tiny_model: Path) -> None:
-    with pytest.raises(ModelLoadFailed, match="is 4096 and it was trained for 512"):
+    with pytest.raises(ModelLoadFailed, match=r"is 4096 and .* was trained for 512"):
         await engine.load(llamacpp_spec(tiny_model, context_tokens=4096))
 
 

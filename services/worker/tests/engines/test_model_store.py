@@ -21,7 +21,7 @@ from roost.worker.engines.interface import Sampling
 from roost.worker.engines.registry import build_engines
 from roost.worker.model_store import ModelStore, prepare_models
 
-GGUF = b"GGUF\x03\x00\x00\x00 and the rest"
+GGUF = b"GGUF\x03\x00\x00\x00" + bytes(16) + b" and the rest"  # whole, without metadata and tensors
 DIGEST = hashlib.sha256(GGUF).hexdigest()
 
 
@@ -66,7 +66,9 @@ def test_a_relative_path_is_looked_for_in_the_models_folder(tmp_path: Path) -> N
     assert ModelStore(Catalogue(), tmp_path).prepare(brought(Path("x.gguf")), ignore) == tmp_path / "x.gguf"
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), (b"", "not a GGUF file"), (b"PK\x03\x04", "begins with b'PK")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "is missing"), (b"", "it is empty"), (b"GGUF", "not whole"), (b"PK\x03\x04", "begins with b'PK")]
+)
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "x.gguf"
     if content is not None:
@@ -242,7 +244,7 @@ def test_what_cannot_be_quantized_is_told_and_leaves_nothing_behind(tmp_path: Pa
 async def test_a_model_is_quantized_at_its_first_load_and_kept(tmp_path: Path, tiny_model: Path) -> None:
     base = llamacpp_spec(tiny_model)
     small = ModelSpec("small", "llamacpp", "quantize:tiny:Q8_0", 1_000_000, context_tokens=128)
-    engines = build_engines(Catalogue([base, small]), models_dir=tmp_path)
+    engines = build_engines(ModelStore(Catalogue([base, small]), tmp_path))
     model = await engines["llamacpp"].load(small)
     assert text_in(await events_of(model, "the cat", Sampling(max_tokens=5)))
     store = ModelStore(Catalogue([base, small]), tmp_path)
@@ -254,7 +256,7 @@ async def test_a_model_is_quantized_at_its_first_load_and_kept(tmp_path: Path, t
 
 
 def test_the_registry_has_every_engine_and_has_done_nothing_yet(tmp_path: Path) -> None:
-    assert set(build_engines(Catalogue(), models_dir=tmp_path / "models")) == {"llamacpp", "openai", "simulated"}
+    assert set(build_engines(ModelStore(Catalogue(), tmp_path / "models"))) == {"llamacpp", "openai", "simulated"}
     assert not (tmp_path / "models").exists()
 
 
@@ -263,7 +265,7 @@ def test_the_registry_has_every_engine_and_has_done_nothing_yet(tmp_path: Path) 
 async def test_every_real_model_that_ships_is_as_large_as_it_says_and_has_its_own_text(gemma: tuple[Catalogue, Path], name: str) -> None:
     catalogue, folder = gemma
     started = time.monotonic()
-    engines = build_engines(catalogue, models_dir=folder)
+    engines = build_engines(ModelStore(catalogue, folder))
     model = await engines["llamacpp"].load(catalogue.get(name))
     text = text_in(await events_of(model, "The capital of France is", Sampling(max_tokens=12)))
     await engines["llamacpp"].close()
@@ -278,4 +280,4 @@ def test_without_llama_cpp_the_error_says_what_to_type() -> None:
     if importlib.util.find_spec("cyllama") is not None:
         pytest.skip("cyllama is installed here; the other case cannot be seen")
     with pytest.raises(ModelLoadFailed, match=r"roost-worker\[llamacpp,demo\]"):
-        asyncio.run(build_engines(Catalogue(), models_dir=Path())["llamacpp"].load(llamacpp_spec(Path("x.gguf"))))
+        asyncio.run(build_engines(ModelStore(Catalogue(), Path()))["llamacpp"].load(llamacpp_spec(Path("x.gguf"))))

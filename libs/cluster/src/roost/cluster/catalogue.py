@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
@@ -100,8 +100,8 @@ class Catalogue:
         return name in self._specs
 
     def catalogue_models(self) -> tuple[CatalogueModel, ...]:
-        """Every entry as deciders need it, ordered by name."""
-        return tuple(spec.to_catalogue_model() for spec in self)
+        """Every entry as deciders need it, ordered by name. Where only the file says how large a model is, whoever has it must tell."""
+        return tuple(spec.to_catalogue_model() for spec in self if spec.size_bytes or spec.engine != LLAMACPP)
 
     def __repr__(self) -> str:
         return f"<Catalogue {len(self)} models, {sum(spec.is_simulated for spec in self)} simulated>"
@@ -109,11 +109,26 @@ class Catalogue:
 
 class LiveCatalogue(Catalogue):
     """A catalogue that becomes another one when its file was changed. State: the entries, always those of one whole catalogue, and of
-    the one before where they were still in use.
+    the one before where they were still in use; what their files say of memory is added once it is known.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
         super().__init__(catalogue)
+        self._complete: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+
+    def complete_with(self, complete: Callable[[ModelSpec], ModelSpec]) -> None:
+        """Each entry of which it is not known what its contexts take is completed when it is next looked at."""
+        self._complete = complete
+
+    def get(self, name: str) -> ModelSpec:
+        """See `Catalogue.get`."""
+        spec = super().get(name)
+        if spec.engine == LLAMACPP and not spec.context_bytes:
+            spec = self._specs[name] = self._complete(spec)
+        return spec
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return (self.get(name) for name in self.names)
 
     def become(self, catalogue: Catalogue, *, keep: Iterable[str] = ()) -> None:
         """From now on `catalogue`; entries named in `keep` stay although it does not list them."""
@@ -218,11 +233,11 @@ def _whole(limits: Table, key: str, default: int) -> int:
 
 
 def _size(entry: Table, engine: str) -> int:
-    if "size" not in entry and engine == OPENAI:
-        return 0
+    if "size" not in entry and engine in (OPENAI, LLAMACPP):
+        return 0  # nothing here, or what its file says
     value = entry.get("size")
     if value is None:
-        raise InvalidField("size", 'is missing; give what the weights take in memory, such as "253MB"')
+        raise InvalidField("size", 'is missing; give what the weights would take in memory, such as "253MB"')
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InvalidField("size", f'must be a whole number of bytes or a text such as "253MB" (got {value!r:.80})')
     return parse_size(value)

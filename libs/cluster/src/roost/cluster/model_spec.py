@@ -104,9 +104,10 @@ OPTIONS: Final[Mapping[str, Mapping[str, OptionRule]]] = {
 class ModelSpec:
     """One entry, valid by itself. Sizes in bytes, lengths in tokens.
 
-    `size_bytes` is what the model takes of a worker's memory budget (0: none here, it is served elsewhere). `context_tokens` holds
-    prompt and generated tokens together (0: not stated). `max_parallel` generations may run at once. `sha256` of the GGUF file, or "".
-    Raises InvalidField, naming the key of models.toml.
+    `size_bytes` is what the weights take in memory (0: none here, it is served elsewhere, or a llamacpp model whose file says it), and
+    `context_bytes` what its contexts and its process take beside them, which is known where the file is (0: not yet).
+    `context_tokens` holds prompt and generated tokens together (0: not stated). `max_parallel` generations may run at once. `sha256`
+    of the GGUF file, or "". Raises InvalidField, naming the key of models.toml.
     """
 
     name: str
@@ -119,13 +120,15 @@ class ModelSpec:
     max_parallel: int = 1
     sha256: str = ""
     options: Mapping[str, Option] = field(default_factory=lambda: _NO_OPTIONS)
+    context_bytes: int = 0
 
     def __post_init__(self) -> None:
         check_model_name(self.name, "name")
         if self.engine not in ENGINES:
             raise InvalidField("engine", f"{self.engine[:80]!r} is not an engine; one of {', '.join(ENGINES)}")
         _check_source(self.engine, self.source)
-        _check_range("size", self.size_bytes, 0 if self.engine == OPENAI else 1, MAX_SIZE_BYTES)
+        _check_range("size", self.size_bytes, 1 if self.engine == SIMULATED else 0, MAX_SIZE_BYTES)
+        _check_range("context_bytes", self.context_bytes, 0, MAX_SIZE_BYTES)
         _check_range("limits.context_tokens", self.context_tokens, 0 if self.engine == OPENAI else 1, MAX_CONTEXT_TOKENS)
         _check_range("limits.max_tokens", self.max_tokens, 1, MAX_CONTEXT_TOKENS)  # the end of the context ends a generation too
         _check_range("limits.default_max_tokens", self.default_max_tokens, 1, self.max_tokens)
@@ -144,6 +147,11 @@ class ModelSpec:
         return self.engine == SIMULATED
 
     @property
+    def memory_bytes(self) -> int:
+        """What it takes of a worker's memory budget."""
+        return self.size_bytes + self.context_bytes
+
+    @property
     def quantized_from(self) -> tuple[str, str] | None:
         """(base model, type) of a "quantize:" source; None for the others."""
         kind, _, rest = self.source.partition(":")
@@ -157,13 +165,13 @@ class ModelSpec:
         return CatalogueModel(
             name=self.name,
             engine=self.engine,
-            size_bytes=self.size_bytes,
+            size_bytes=self.memory_bytes,
             is_simulated=self.is_simulated,
             context_tokens=self.context_tokens,
         )
 
     def __repr__(self) -> str:
-        return f"<{self.name} {self.engine} {self.source} {format_size(self.size_bytes)}>"
+        return f"<{self.name} {self.engine} {self.source} {format_size(self.memory_bytes)}>"
 
 
 def unknown_key(what: str, name: str, known: Iterable[str]) -> str:

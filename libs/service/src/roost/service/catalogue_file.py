@@ -33,18 +33,24 @@ class Changes:
 
 
 class CatalogueFile:
-    """State: the catalogue as it was last read whole; a file with a mistake changes nothing."""
+    """State: the catalogue as it was last read whole, as written and as it lives; a file with a mistake changes nothing."""
 
     def __init__(self, path: Path | None, variable: str) -> None:
         """Raises CannotStart. `path` None is the catalogue that ships; `variable` is named where the file cannot be read."""
         self._path = path
         self._variable = variable
-        self.catalogue = LiveCatalogue(read_catalogue(path, variable))
+        self._written = read_catalogue(path, variable)
+        self.catalogue = LiveCatalogue(self._written)
 
     def read(self) -> tuple[Catalogue, Changes]:
-        """The file as it is now, and how it differs from `catalogue`, which stays as it is. Raises CannotStart."""
+        """The file as it is now, and how it differs from what was taken over last. Changes nothing. Raises CannotStart."""
         found = read_catalogue(self._path, self._variable)
-        return found, changes_between(self.catalogue, found)
+        return found, changes_between(self._written, found)
+
+    def take_over(self, found: Catalogue, *, keep: Iterable[str] = ()) -> None:
+        """From now on `found`; entries named in `keep` stay although it does not list them."""
+        self._written = Catalogue([*(self._written.get(name) for name in keep if name in self._written), *found])
+        self.catalogue.become(found, keep=keep)
 
 
 def changes_between(old: Catalogue, new: Catalogue) -> Changes:

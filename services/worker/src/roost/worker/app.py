@@ -25,8 +25,10 @@ from roost.worker.engines.interface import Engine
 from roost.worker.engines.registry import build_engines
 from roost.worker.gpu import GpuMeter, find_devices
 from roost.worker.lines import CoordinatorLine, SidecarLine
+from roost.worker.memory_plan import MemoryPlan
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
+from roost.worker.model_store import ModelStore
 from roost.worker.obedience import Obedience
 from roost.worker.reloading import CatalogueReload
 from roost.worker.report import Clocks, Reporter
@@ -72,7 +74,9 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     metrics = WorkerMetrics(service_metrics.registry)
     file = CatalogueFile(settings.models, MODELS_VARIABLE)
     catalogue = file.catalogue
-    engines = engines or build_engines(catalogue, models_dir=settings.models_dir, threads=settings.threads, time_scale=settings.time_scale)
+    store = ModelStore(catalogue, settings.models_dir.expanduser())
+    catalogue.complete_with(MemoryPlan(store.file_there, settings.memory_budget_bytes))
+    engines = engines or build_engines(store, threads=settings.threads, time_scale=settings.time_scale)
     runtime = build_runtime(settings, catalogue, engines, metrics)
     gpu = GpuMeter(await asyncio.to_thread(find_devices))
     reporter = Reporter(runtime.core, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))

@@ -29,9 +29,10 @@ from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import ModelLoadFailed
 from roost.cluster.model_spec import LLAMACPP
 from roost.cluster.sizes import format_size
+from roost.worker.engines.gguf_header import BadGguf, Header, parts_of, read_header
 
 INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
-GGUF_MAGIC: Final = b"GGUF"
+MAX_HEADERS: Final = 1024  # kept at once; each has some dozens of values
 SPARE_BYTES: Final = 64 * 1000 * 1000  # left free on the disk beside the file itself
 POLL_S: Final = 0.1  # how often waiting looks whether it was cancelled
 BLOCK_BYTES: Final = 1024 * 1024
@@ -59,6 +60,7 @@ class ModelStore:
     def __init__(self, catalogue: Catalogue, models_dir: Path) -> None:
         self._catalogue = catalogue
         self._models_dir = models_dir
+        self._headers: dict[Path, tuple[tuple[int, int], Header]] = {}
 
     async def file_of(self, spec: ModelSpec) -> Path:
         """The file, made ready first where it is not. Raises ModelLoadFailed. Cancelling stops the making."""
@@ -86,6 +88,16 @@ class ModelStore:
         except OSError as error:
             raise ModelLoadFailed(spec.name, f"{error.strerror or error}: {error.filename or self._models_dir}") from error
 
+    def file_there(self, spec: ModelSpec) -> Path | None:
+        """The file as it is now, or for a model that is made here one of the same shape; None where there is none yet. Raises OSError."""
+        kind, _, rest = spec.source.partition(":")
+        path = self._models_dir / _path(rest) if kind == "path" else self._assembled_path(rest)
+        if kind == "quantize":
+            base = self._catalogue.get((spec.quantized_from or ("", ""))[0])
+            made = self._quantized_path(spec, base)
+            return made if made.is_file() else None if spec.size_bytes == 0 else self.file_there(base)
+        return path if path.is_file() else None
+
     def prepare(self, spec: ModelSpec, report: Report, cancelled: threading.Event | None = None) -> Path:
         """The whole, checked file of `spec`; `report` gets a sentence for each step that takes time. Raises ModelLoadFailed."""
         kind, _, rest = spec.source.partition(":")
@@ -102,9 +114,27 @@ class ModelStore:
         raise ModelLoadFailed(spec.name, f"the llamacpp engine cannot read the source {spec.source!r}")
 
     def _look_at(self, spec: ModelSpec, path: Path) -> None:
+        """Raises ModelLoadFailed if the model in that file is not whole, or not what the entry says."""
+        for part in parts_of(path):
+            header = self._header_of(spec, part)
+            trained = header.whole("context_length")
+            if 0 < trained < spec.context_tokens:
+                why = f"limits.context_tokens is {spec.context_tokens} and {part} was trained for {trained}"
+                raise ModelLoadFailed(spec.name, why)
+
+    def _header_of(self, spec: ModelSpec, path: Path) -> Header:
+        """Read again only when the file has changed."""
         if not path.is_file():
             raise ModelLoadFailed(spec.name, f"{path} is {'not a file' if path.exists() else 'missing'}")
-        _check_magic(spec, path)
+        found = path.stat()
+        version = (found.st_size, found.st_mtime_ns)
+        known = self._headers.get(path)
+        if known is None or known[0] != version:
+            known = (version, read_whole(spec, path))
+            if len(self._headers) >= MAX_HEADERS:
+                self._headers.clear()
+            self._headers[path] = known
+        return known[1]
 
     def _brought(self, spec: ModelSpec, path: Path) -> Path:
         path = self._models_dir / path  # which leaves an absolute path as it is
@@ -129,10 +159,14 @@ class ModelStore:
     def _assembled_path(self, package: str) -> Path:
         return self._models_dir / f"{package.removesuffix('-gguf')}.gguf"
 
+    def _quantized_path(self, spec: ModelSpec, base: ModelSpec) -> Path:
+        quantization = (spec.quantized_from or ("", ""))[1]
+        return self._models_dir / f"{_UNSAFE.sub('_', base.name)}-{_digest(base.source + base.sha256)}.{quantization}.gguf"
+
     def _quantized(self, spec: ModelSpec, report: Report, cancelled: threading.Event) -> Path:
         base_name, quantization = spec.quantized_from or ("", "")
         base_spec = self._catalogue.get(base_name)
-        target = self._models_dir / f"{_UNSAFE.sub('_', base_name)}-{_digest(base_spec.source + base_spec.sha256)}.{quantization}.gguf"
+        target = self._quantized_path(spec, base_spec)
         if _is_stamped(target, _stamp_of(target), spec.sha256):
             return target
         base = self.prepare(base_spec, report, cancelled)
@@ -157,7 +191,7 @@ class ModelStore:
             try:
                 _check_free(spec, self._models_dir)
                 make(temporary)
-                _check_magic(spec, temporary)
+                read_whole(spec, temporary)
                 if spec.sha256:
                     _check_sha256(spec, temporary)
                 temporary.replace(target)
@@ -273,11 +307,16 @@ def _check_free(spec: ModelSpec, folder: Path) -> None:
         raise ModelLoadFailed(spec.name, f"{needed} must be free in {folder} and {format_size(free)} are; make room or set models_dir")
 
 
-def _check_magic(spec: ModelSpec, path: Path) -> None:
-    with path.open("rb") as file:
-        magic = file.read(len(GGUF_MAGIC))
-    if magic != GGUF_MAGIC:
-        raise ModelLoadFailed(spec.name, f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}")
+def read_whole(spec: ModelSpec, path: Path) -> Header:
+    """The head of a file that is as long as its head says. Raises ModelLoadFailed for every other one."""
+    try:
+        header = read_header(path)
+    except BadGguf as error:
+        raise ModelLoadFailed(spec.name, f"{path}: {error}") from error
+    size_bytes = path.stat().st_size
+    if size_bytes < header.needed_bytes:
+        raise ModelLoadFailed(spec.name, f"{path}: it has {size_bytes} of {header.needed_bytes} bytes: it is not whole")
+    return header
 
 
 def _check_sha256(spec: ModelSpec, path: Path) -> None:

@@ -36,7 +36,7 @@ class CatalogueReload:
             log.error("catalogue_not_reloaded", why=str(error))  # noqa: TRY400 - a mistake of whoever wrote the file, not ours
             return
         busy = [name for name in changes.outdated if not await self._put_out(name)]
-        self._file.catalogue.become(found, keep=self._resident(changes.removed))
+        self._file.take_over(found, keep=self._resident(changes.removed))
         if changes:
             for link in self._links:
                 link.tell_catalogue()

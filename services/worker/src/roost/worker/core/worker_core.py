@@ -76,7 +76,7 @@ class WorkerCore:
             self._check_serving()
             if slots.is_full:
                 raise slots.full(self._next_place_s(now))
-            acquired = cache.acquire(spec.name, spec.size_bytes, now)
+            acquired = cache.acquire(spec.name, spec.memory_bytes, now)
         except RoostError:
             self.turn_away(request.decision_id)
             raise
@@ -133,7 +133,7 @@ class WorkerCore:
         self._check_serving()
         if len(self._preloads) >= MAX_PRELOADS:
             raise NoCapacity(f"{MAX_PRELOADS} ordered loads are under way", PRELOADS_RETRY_S)
-        acquired = self.cache.acquire(spec.name, spec.size_bytes, now)
+        acquired = self.cache.acquire(spec.name, spec.memory_bytes, now)
         preload = Preload(spec.name, now, acquired.result, acquired.lease, next(self._numbers), is_pinned)
         self._holders[acquired.lease] = preload
         self._preloads.append(preload)

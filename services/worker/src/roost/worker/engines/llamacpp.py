@@ -42,6 +42,11 @@ class FileSource(Protocol):
         """Raises ModelLoadFailed if it can be seen that there will be no file, or that it is no whole model."""
 
 
+def batch_tokens_of(spec: ModelSpec) -> int:
+    """In how large pieces prompts are read."""
+    return int(spec.options.get("batch_tokens", DEFAULT_BATCH_TOKENS))
+
+
 class LlamaCppModel:
     """A child with weights in it. Answers are sorted by generation; the child's death answers all of them."""
 
@@ -98,7 +103,7 @@ class LlamaCppModel:
             "do": "load",
             "path": str(path),
             "context_tokens": self._spec.context_tokens,
-            "batch_tokens": int(self._spec.options.get("batch_tokens", DEFAULT_BATCH_TOKENS)),
+            "batch_tokens": batch_tokens_of(self._spec),
             "threads": int(self._spec.options.get("threads", threads)),
             "parallel": self._spec.max_parallel,
         }

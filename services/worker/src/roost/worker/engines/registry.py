@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from roost.cluster.catalogue import Catalogue
 from roost.cluster.model_spec import LLAMACPP, OPENAI, SIMULATED
 from roost.worker.engines.interface import Engine
 from roost.worker.engines.llamacpp import LlamaCppEngine
@@ -16,20 +14,19 @@ from roost.worker.model_store import ModelStore
 
 
 def build_engines(
-    catalogue: Catalogue,
+    store: ModelStore,
     *,
-    models_dir: Path,
     threads: int = 1,
     time_scale: float = 1.0,
     environment: Mapping[str, str] | None = None,
 ) -> Mapping[str, Engine]:
     """One engine of each kind, none of which has loaded or opened anything yet.
 
-    `threads` is llama.cpp's default for each model, `time_scale` multiplies simulated times (0.01: a hundred times faster), and
-    `environment` is where API keys are looked up (None: the process's own).
+    `store` has the files; `threads` is llama.cpp's default for each model, `time_scale` multiplies simulated times (0.01: a hundred
+    times faster), and `environment` is where API keys are looked up (None: the process's own).
     """
     return {
-        LLAMACPP: LlamaCppEngine(ModelStore(catalogue, models_dir.expanduser()), threads=threads),
+        LLAMACPP: LlamaCppEngine(store, threads=threads),
         OPENAI: OpenAIEngine(environment=os.environ if environment is None else environment),
         SIMULATED: SimulatedEngine(time_scale=time_scale),
     }
