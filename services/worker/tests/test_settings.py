@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from roost.service.machine import machine_memory_bytes, model_memory_bytes
 from roost.service.settings import BadSettings, command_line, parse_settings, settings_table
-from roost.worker.machine import machine_memory_bytes
 from roost.worker.settings import WorkerSettings
 
 
@@ -86,6 +86,10 @@ def test_a_container_limit_counts_before_the_machines_memory(tmp_path: Path) -> 
     none.write_text("max\n")
     assert machine_memory_bytes((limit, none, tmp_path / "missing")) == 1_000_000
     assert machine_memory_bytes((none,)) > 1_000_000
+
+
+def test_workers_of_one_machine_share_its_memory() -> None:
+    assert 3 * model_memory_bytes(3) <= model_memory_bytes() < machine_memory_bytes()
 
 
 def test_the_documented_table_is_the_same_on_every_machine() -> None:

@@ -16,11 +16,9 @@ from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.cluster.sizes import MAX_SIZE_BYTES, parse_size
 from roost.service.addresses import join, reachable_host
 from roost.service.codec import check_address
+from roost.service.machine import model_memory_bytes
 from roost.service.settings import ServiceSettings
 from roost.service.tls import TlsFiles
-from roost.worker.machine import machine_memory_bytes
-
-MEMORY_SHARE = 0.6  # the rest is for contexts, this process and everybody else on the machine
 
 
 class WorkerSettings(ServiceSettings):
@@ -108,7 +106,7 @@ class WorkerSettings(ServiceSettings):
 
     @property
     def memory_budget_bytes(self) -> int:
-        return self.memory or int(machine_memory_bytes() * MEMORY_SHARE)
+        return self.memory or model_memory_bytes()
 
     @field_validator("advertise")
     @classmethod

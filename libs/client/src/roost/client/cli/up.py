@@ -14,6 +14,7 @@ from roost.client.cli.running import run, say
 from roost.client.cli.serving import is_installed
 from roost.client.local.outward import advertised_host
 from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
+from roost.service.machine import model_memory_bytes
 
 COORDINATOR_PORT = 9000
 BASE_WORKER_PORT = 8000
@@ -63,7 +64,15 @@ def up(
             help="Your model catalogue (models.toml), instead of the one that ships.",
         ),
     ] = None,
-    memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Each worker's memory for models, such as 300MB.")] = "",
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            help="Each worker's memory for models, such as 300MB; by default they share 60% of this machine's.",
+            show_default=False,
+        ),
+    ] = "",
     slots: Annotated[
         int | None, typer.Option("--slots", metavar="N", help="Requests each worker runs at once.", show_default=False)
     ] = None,
@@ -174,7 +183,7 @@ def up(
             metrics_port=base_metrics_port if metrics else None,
             models=str(models or ""),
             policy=policy,
-            memory=memory,
+            memory=memory or str(model_memory_bytes(workers)),
             slots=slots,
             advertised_host=advertised_host(host, advertise),
             is_verbose=verbose,
