@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
-from roost.worker.engines.interface import Engine, GeneratedToken, GenerationEvent, LoadedModel, Sampling
+from roost.worker.engines.interface import Engine, GeneratedToken, GenerationEvent, LoadedModel, Resume, Sampling
 from roost.worker.engines.llamacpp import LlamaCppEngine
 from roost.worker.engines.openai import OpenAIEngine
 from roost.worker.engines.simulated import SimulatedEngine
@@ -34,9 +34,9 @@ class Subject:
     prompt: str = "the cat sat"
 
 
-async def events_of(model: LoadedModel, prompt: str, sampling: Sampling) -> list[GenerationEvent]:
-    """A whole generation."""
-    async with aclosing(model.generate(prompt, sampling)) as events:
+async def events_of(model: LoadedModel, prompt: str, sampling: Sampling, resume: Resume | None = None) -> list[GenerationEvent]:
+    """A whole generation, or what is left of it."""
+    async with aclosing(model.generate(prompt, sampling, resume)) as events:
         return [event async for event in events]
 
 

@@ -14,7 +14,7 @@ from roost.cluster.catalogue import default_catalogue_text, parse_catalogue
 from roost.cluster.model_spec import PROFILES, TIERS
 from roost.worker.engines.interface import PromptRead, Sampling
 from roost.worker.engines.published import BANDWIDTH_BY_TIER, TIMES_BY_PROFILE, SimulatedSpeed, estimated_tokens
-from roost.worker.engines.simulated import SimulatedEngine, simulated_tokens, speed_of
+from roost.worker.engines.simulated import SimulatedEngine, SimulatedText, speed_of
 
 LLAMA_8B = TIMES_BY_PROFILE["8b-h100"]
 
@@ -82,8 +82,8 @@ async def test_the_text_says_that_it_is_simulated() -> None:
 
 
 def tokens_of(prompt: str, count: int, *, model: str = "m", seed: int = 0, **sampling: float) -> list[str]:
-    stream = simulated_tokens(model, seed, prompt, Sampling(max_tokens=count, **sampling))  # type: ignore[arg-type]  # as above
-    return [next(stream).text for _ in range(count)]
+    text = SimulatedText(model, seed, prompt, Sampling(max_tokens=count, **sampling))  # type: ignore[arg-type]  # as above
+    return [text.next_token().text for _ in range(count)]
 
 
 def test_model_seed_prompt_and_sampling_decide_the_text() -> None:

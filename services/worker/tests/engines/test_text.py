@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.worker.engines.interface import GeneratedToken
-from roost.worker.engines.text import StopFilter
+from roost.worker.engines.text import StopFilter, Telling
 
 PIECES = st.lists(st.text(alphabet="ab", max_size=3), max_size=12)
 STOPS = st.lists(st.text(alphabet="ab", min_size=1, max_size=4), max_size=3)
@@ -57,3 +57,30 @@ def test_what_may_begin_a_stop_string_is_held_until_it_cannot() -> None:
     assert stop.push(GeneratedToken(1, "yes\n")) == []
     assert stop.push(GeneratedToken(2, "\n")) == []
     assert stop.push(GeneratedToken(3, "A:")) == [GeneratedToken(1, "yes\n"), GeneratedToken(2, "\n"), GeneratedToken(3, "A:")]
+
+
+@given(PIECES, STOPS, st.integers(0, 12))
+def test_a_text_that_was_told_in_part_goes_on_where_it_was_and_tells_nothing_twice(pieces: list[str], stops: list[str], cut: int) -> None:
+    tokens = [GeneratedToken(number, piece) for number, piece in enumerate(pieces)]
+    whole = told_by(Telling(stops), tokens)
+    cut = min(cut, len(whole))
+    resumed = Telling(stops)
+    for token in tokens[:cut]:
+        resumed.was_told(token)
+    assert told_by(resumed, tokens[cut:]) == whole[cut:]
+
+
+def told_by(telling: Telling, tokens: list[GeneratedToken]) -> list[GeneratedToken]:
+    told: list[GeneratedToken] = []
+    for token in tokens:
+        if telling.is_stopped:
+            return told
+        told += telling.push(token)
+    return told + telling.flush()
+
+
+def test_a_stop_string_may_begin_in_text_that_is_known_as_a_whole() -> None:
+    telling = Telling(["END"])
+    telling.was_told(GeneratedToken(-1, "some text, E"))
+    assert telling.push(GeneratedToken(1, "ND and more")) == []
+    assert telling.is_stopped

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed
-from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, PromptRead, Sampling
+from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Resume, Sampling
+from roost.worker.engines.replay import replay_of
 
 MB = 1_000_000
 TOO_LONG = "too long for the context"  # a prompt that the engine itself refuses
@@ -37,7 +38,11 @@ class SteeredModel:
     def max_parallel(self) -> int:
         return self._engine.max_parallel
 
-    async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[PromptRead | GeneratedToken | Finished, None]:
+    @property
+    def fingerprint(self) -> str:
+        return f"engine=steered;model={self.spec.name}"
+
+    async def generate(self, prompt: str, sampling: Sampling, resume: Resume | None = None) -> AsyncGenerator[GenerationEvent, None]:
         if prompt == TOO_LONG:
             raise InvalidField("prompt", "does not fit the context")
         engine = self._engine
@@ -45,8 +50,9 @@ class SteeredModel:
         engine.most_running = max(engine.most_running, self.running)
         engine.asked.append(sampling)
         try:
-            yield PromptRead(len(prompt.split()))
-            for index in range(sampling.max_tokens):
+            replay = replay_of(resume, self.fingerprint)
+            yield PromptRead(len(prompt.split()), replay.approximate_because)
+            for index in range(0 if resume is None else resume.first_index, sampling.max_tokens):
                 await engine.token_allowed(self)
                 if engine.breaks_at == index:
                     raise engine.breaks_with or EngineFailed(self.spec.name, "it was told to break")

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import hashlib
 import importlib
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -30,12 +28,12 @@ from roost.cluster.errors import ModelLoadFailed
 from roost.cluster.model_spec import LLAMACPP
 from roost.cluster.sizes import format_size
 from roost.worker.engines.gguf_header import BadGguf, Header, parts_of, read_header
+from roost.worker.stamps import hash_file, is_stamped, noted_sha256, short_digest, write_stamp
 
 INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
 MAX_HEADERS: Final = 1024  # kept at once; each has some dozens of values
 SPARE_BYTES: Final = 64 * 1000 * 1000  # left free on the disk beside the file itself
 POLL_S: Final = 0.1  # how often waiting looks whether it was cancelled
-BLOCK_BYTES: Final = 1024 * 1024
 QUANTIZE_THREADS: Final = 2  # a second or two for a small model; more would starve what runs beside it
 
 _QUANTIZE: Final = "roost.worker.engines.quantize_child"
@@ -98,6 +96,26 @@ class ModelStore:
             return made if made.is_file() else None if spec.size_bytes == 0 else self.file_there(base)
         return path if path.is_file() else None
 
+    async def sha256_of(self, spec: ModelSpec, path: Path) -> str:
+        """The digest of the file, which `file_of` gave: the catalogue's, else hashed once for each size and time of the file.
+
+        Raises ModelLoadFailed. Cancelling stops the hashing.
+        """
+        if spec.sha256:
+            return spec.sha256  # which was checked
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(self._hashed, spec, path, cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def _hashed(self, spec: ModelSpec, path: Path, cancelled: threading.Event) -> str:
+        try:
+            return noted_sha256(path, self._models_dir, cancelled.is_set)
+        except OSError as error:
+            raise ModelLoadFailed(spec.name, f"{error.strerror or error}: {error.filename or path}") from error
+
     def prepare(self, spec: ModelSpec, report: Report, cancelled: threading.Event | None = None) -> Path:
         """The whole, checked file of `spec`; `report` gets a sentence for each step that takes time. Raises ModelLoadFailed."""
         kind, _, rest = spec.source.partition(":")
@@ -140,11 +158,11 @@ class ModelStore:
         path = self._models_dir / path  # which leaves an absolute path as it is
         self._look_at(spec, path)
         if spec.sha256:
-            stamp = self._models_dir / f"{path.name}-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:12]}.ok"
-            if not _is_stamped(path, stamp, spec.sha256):
+            stamp = self._models_dir / f"{path.name}-{short_digest(os.fsencode(path.absolute()))}.ok"
+            if not is_stamped(path, stamp, spec.sha256):
                 _check_sha256(spec, path)
                 with contextlib.suppress(OSError):  # a folder that cannot be written costs a hash at each load, not the model
-                    _write_stamp(path, stamp, spec.sha256)
+                    write_stamp(path, stamp, spec.sha256)
         return path
 
     def _assembled(self, spec: ModelSpec, package: str, report: Report, cancelled: threading.Event) -> Path:
@@ -161,13 +179,13 @@ class ModelStore:
 
     def _quantized_path(self, spec: ModelSpec, base: ModelSpec) -> Path:
         quantization = (spec.quantized_from or ("", ""))[1]
-        return self._models_dir / f"{_UNSAFE.sub('_', base.name)}-{_digest(base.source + base.sha256)}.{quantization}.gguf"
+        return self._models_dir / f"{_UNSAFE.sub('_', base.name)}-{short_digest((base.source + base.sha256).encode())}.{quantization}.gguf"
 
     def _quantized(self, spec: ModelSpec, report: Report, cancelled: threading.Event) -> Path:
         base_name, quantization = spec.quantized_from or ("", "")
         base_spec = self._catalogue.get(base_name)
         target = self._quantized_path(spec, base_spec)
-        if _is_stamped(target, _stamp_of(target), spec.sha256):
+        if is_stamped(target, _stamp_of(target), spec.sha256):
             return target
         base = self.prepare(base_spec, report, cancelled)
 
@@ -179,11 +197,11 @@ class ModelStore:
 
     def _made(self, spec: ModelSpec, target: Path, make: Callable[[Path], None], cancelled: threading.Event) -> Path:
         """`target`, made and checked under its lock where it was not already."""
-        if _is_stamped(target, _stamp_of(target), spec.sha256):
+        if is_stamped(target, _stamp_of(target), spec.sha256):
             return target
         self._models_dir.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_suffix(".lock"), cancelled):
-            if _is_stamped(target, _stamp_of(target), spec.sha256):  # someone else made it meanwhile
+            if is_stamped(target, _stamp_of(target), spec.sha256):  # someone else made it meanwhile
                 return target
             for left_behind in target.parent.glob(f"{target.stem}.*.partial"):  # by a process that was killed
                 left_behind.unlink()
@@ -195,7 +213,7 @@ class ModelStore:
                 if spec.sha256:
                     _check_sha256(spec, temporary)
                 temporary.replace(target)
-                _write_stamp(target, _stamp_of(target), spec.sha256)
+                write_stamp(target, _stamp_of(target), spec.sha256)
             finally:
                 temporary.unlink(missing_ok=True)
         return target
@@ -226,10 +244,6 @@ def _path(written: str) -> Path:
         return Path(written.strip()).expanduser()
     except RuntimeError as error:
         raise FileNotFoundError(errno.ENOENT, str(error), written) from error
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _check_package(spec: ModelSpec, package: str) -> str:
@@ -320,30 +334,10 @@ def read_whole(spec: ModelSpec, path: Path) -> Header:
 
 
 def _check_sha256(spec: ModelSpec, path: Path) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    if digest.hexdigest() != spec.sha256:
-        raise ModelLoadFailed(spec.name, f"{path} has the sha256 {digest.hexdigest()}, the catalogue says {spec.sha256}")
+    found = hash_file(path)
+    if found != spec.sha256:
+        raise ModelLoadFailed(spec.name, f"{path} has the sha256 {found}, the catalogue says {spec.sha256}")
 
 
 def _stamp_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.ok")
-
-
-def _is_stamped(path: Path, stamp: Path, sha256: str) -> bool:
-    """Whether the file is the one that was checked against `sha256`, by size and time."""
-    try:
-        checked = json.loads(stamp.read_text("utf-8"))
-        found = path.stat()
-    except (OSError, ValueError):
-        return False
-    return bool(checked == {"size_bytes": found.st_size, "modified_ns": found.st_mtime_ns, "sha256": sha256})
-
-
-def _write_stamp(path: Path, stamp: Path, sha256: str) -> None:
-    found = path.stat()
-    temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_text(json.dumps({"size_bytes": found.st_size, "modified_ns": found.st_mtime_ns, "sha256": sha256}), "utf-8")
-    temporary.replace(stamp)

@@ -14,7 +14,7 @@ from typing import Protocol
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, ModelLoadFailed, RoostError
 from roost.service.logs import get_logger
-from roost.worker.engines.interface import Engine, GenerationEvent, LoadedModel, Sampling
+from roost.worker.engines.interface import Engine, GenerationEvent, LoadedModel, Resume, Sampling
 
 log = get_logger()
 
@@ -38,10 +38,12 @@ async def load(engine: Engine, spec: ModelSpec) -> LoadedModel:
         raise ModelLoadFailed(spec.name, _told(error)) from error
 
 
-async def generate(model: LoadedModel, name: str, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
+async def generate(
+    model: LoadedModel, name: str, prompt: str, sampling: Sampling, resume: Resume | None = None
+) -> AsyncGenerator[GenerationEvent, None]:
     """See `LoadedModel.generate`. Raises no more than that, and NoCapacity where an engine is busy."""
     try:
-        async with aclosing(model.generate(prompt, sampling)) as events:
+        async with aclosing(model.generate(prompt, sampling, resume)) as events:
             async for event in events:
                 yield event
     except RoostError:

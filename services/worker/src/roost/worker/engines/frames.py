@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # the longest prompt is 8 MiB, and JSON may write a character as six
 
 _LENGTH: Final = struct.Struct(">I")
 
-Value = str | int | float | bool | list[str] | None
+Value = str | int | float | bool | list[str] | list[int] | None
 Message = Mapping[str, Value]
 
 
@@ -70,3 +70,27 @@ def whole_of(message: Message, key: str) -> int:
     if not isinstance(value, int):
         raise BadFrame(f"{key} is {value!r}, not a whole number")
     return value
+
+
+def number_of(message: Message, key: str) -> float:
+    """A number of a message. Raises BadFrame if it is absent or none."""
+    value = message.get(key)
+    if not isinstance(value, int | float):
+        raise BadFrame(f"{key} is {value!r}, not a number")
+    return float(value)
+
+
+def wholes_of(message: Message, key: str) -> list[int]:
+    """A list of whole numbers of a message. Raises BadFrame if it is absent or something else."""
+    values = message.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+        raise BadFrame(f"{key} is no list of whole numbers")
+    return cast("list[int]", values)
+
+
+def texts_of(message: Message, key: str) -> list[str]:
+    """A list of texts of a message. Raises BadFrame if it is absent or something else."""
+    values = message.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise BadFrame(f"{key} is no list of texts")
+    return cast("list[str]", values)

@@ -13,9 +13,15 @@ from typing import Final, Protocol, cast
 
 from cyllama.llama import llama_cpp
 
+from roost.worker.engines.interface import Sampling
+from roost.worker.engines.processor import processor
+from roost.worker.engines.seeds import token_seed
+
 GREEDY_BELOW: Final = 1e-3  # dividing by less overflows what the model said
 UNFINISHED: Final = "\ufffd"  # how an incomplete character is shown
 
+_CACHE_TYPES: Final = {0: "f32", 1: "f16", 8: "q8_0", 30: "bf16"}  # ggml's numbers for what a context may keep keys and values in
+_FLASH_ATTENTION: Final = {-1: "auto", 0: "off", 1: "on"}
 _ANCHOR: Final = "a"  # detokenising drops a space at the very beginning; after a letter it does not
 
 
@@ -48,8 +54,26 @@ class Weights:
             raise WrongModel("it has no vocabulary")
 
     @property
-    def engine_version(self) -> str:
-        return f"cyllama-{version('cyllama')}"
+    def fingerprint(self) -> str:
+        """All that text depends on but the weights. The number of threads is not among it: each sum is one thread's."""
+        parameters = self._context_parameters()
+        cache = "/".join(_CACHE_TYPES.get(int(number), str(number)) for number in (parameters.type_k, parameters.type_v))
+        parts = {
+            "engine": "llamacpp",
+            "cyllama": version("cyllama"),
+            "ggml": f"{llama_cpp.ggml_version()}-{llama_cpp.ggml_commit()}",
+            "processor": processor(),
+            "batch": str(self.batch_tokens),
+            "context": str(self.context_tokens),
+            "swa": "full" if parameters.swa_full else "window",
+            "cache": cache,
+            "flash": _FLASH_ATTENTION.get(int(parameters.flash_attn_type), str(parameters.flash_attn_type)),
+        }
+        return ";".join(f"{name}={value}" for name, value in parts.items())
+
+    def has(self, token: int) -> bool:
+        """Whether the vocabulary has a token of that number."""
+        return 0 <= token < int(self._vocabulary.n_vocab)
 
     def tokenize(self, prompt: str) -> list[int]:
         """With the model's own beginning mark; control tokens written in the prompt count as such."""
@@ -67,30 +91,67 @@ class Weights:
 
     def open_context(self) -> Context:
         """Memory for one generation: about 20 kB a token of context for a small model."""
-        parameters = llama_cpp.LlamaContextParams()
+        return Context(llama_cpp.LlamaContext(self._model, self._context_parameters()), self.batch_tokens)
+
+    def _context_parameters(self) -> ContextParameters:
+        parameters = cast("ContextParameters", llama_cpp.LlamaContextParams())
         parameters.n_ctx = self.context_tokens
         parameters.n_batch = self.batch_tokens
         parameters.n_ubatch = self.batch_tokens
         parameters.n_seq_max = 1
         parameters.n_threads = self._threads
         parameters.n_threads_batch = self._threads
-        return Context(llama_cpp.LlamaContext(self._model, parameters), self.batch_tokens)
+        return parameters
+
+
+class ContextParameters(Protocol):
+    """What is set and read of cyllama's LlamaContextParams."""
+
+    n_ctx: int
+    n_batch: int
+    n_ubatch: int
+    n_seq_max: int
+    n_threads: int
+    n_threads_batch: int
+    swa_full: bool
+    type_k: int
+    type_v: int
+    flash_attn_type: int
 
 
 class Sampler:
-    """How the next token is chosen. Seeded; greedy where the temperature is (almost) 0."""
+    """How the next token is chosen: greedy where the temperature is (almost) 0, else drawn by a seed that token's index has of its own.
 
-    def __init__(self, *, temperature: float, top_p: float, top_k: int, seed: int) -> None:
-        self.chain = llama_cpp.LlamaSampler(llama_cpp.LlamaSamplerChainParams())
-        if temperature < GREEDY_BELOW:
-            self.chain.add_greedy()
+    State: what penalties count, which is the generated tokens that were accepted; nothing else is carried from token to token.
+    """
+
+    def __init__(self, sampling: Sampling, seed: int, *, context_tokens: int) -> None:
+        self._seed = seed
+        self._is_greedy = sampling.temperature < GREEDY_BELOW
+        self._has_penalties = sampling.has_penalties
+        self._base = llama_cpp.LlamaSampler(llama_cpp.LlamaSamplerChainParams())
+        if sampling.has_penalties:
+            self._base.add_penalties(context_tokens, sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        if self._is_greedy:
+            self._base.add_greedy()
             return
-        if top_k > 0:
-            self.chain.add_top_k(top_k)
-        if 0.0 < top_p < 1.0:
-            self.chain.add_top_p(top_p, 1)
-        self.chain.add_temp(temperature)
-        self.chain.add_dist(seed)
+        if sampling.top_k > 0:
+            self._base.add_top_k(sampling.top_k)
+        if 0.0 < sampling.top_p < 1.0:
+            self._base.add_top_p(sampling.top_p, 1)
+        self._base.add_temp(sampling.temperature)
+
+    def accept(self, token: int) -> None:
+        """The token was generated."""
+        if self._has_penalties:
+            self._base.accept(token)
+
+    def choose(self, context: Decoder, index: int) -> int:
+        """Token `index` of the generation, which is to be accepted then."""
+        chain = self._base.clone()  # 2 us; sampling would accept on the base what its caller accepts
+        if not self._is_greedy:
+            chain.add_dist(token_seed(self._seed, index))
+        return int(chain.sample(context, -1))
 
 
 class Decoder(Protocol):
@@ -117,9 +178,11 @@ class Context:
         self._context.decode(self._batch)
         self.position += len(tokens)
 
-    def next_token(self, sampler: Sampler) -> int:
-        """The token that follows what was read last."""
-        return int(sampler.chain.sample(self._context, -1))
+    def next_token(self, sampler: Sampler, index: int) -> int:
+        """The token that follows what was read last, as number `index` of its generation."""
+        token = sampler.choose(self._context, index)
+        sampler.accept(token)
+        return token
 
     def clear(self) -> None:
         """Forgets everything, for the next generation."""

@@ -13,17 +13,19 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import httpx
 
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError
-from roost.worker.engines.interface import GenerationEvent, PromptRead, Sampling
+from roost.worker.engines.interface import Finished, FinishReason, GenerationEvent, PromptRead, Resume, Sampling
 from roost.worker.engines.lifeline import Lifeline, LifelineCut
 from roost.worker.engines.nearness import direct_routes
 from roost.worker.engines.openai_stream import EventTooLong, NoEvents, chunks_of, read_text
 from roost.worker.engines.openai_wire import Answer, Server, listed_models, refusal, request_body, retry_after_s
+from roost.worker.engines.replay import WEIGHTS, replay_of
 from roost.worker.engines.sse import Chunk, error_text
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -58,8 +60,13 @@ class OpenAIModel:
     def max_parallel(self) -> int:
         return self._spec.max_parallel
 
-    async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
-        """See `LoadedModel.generate`. A token here is what the server sends at once; ids are -1."""
+    @property
+    def fingerprint(self) -> str:
+        """See `LoadedModel.fingerprint`. What the server runs is not known, so a continuation is never exact."""
+        return f"engine=openai;{WEIGHTS}={self._server.model}"
+
+    async def generate(self, prompt: str, sampling: Sampling, resume: Resume | None = None) -> AsyncGenerator[GenerationEvent, None]:
+        """See `LoadedModel.generate`. A token here is what the server sends at once; ids are -1, and resuming is by text."""
         if not prompt:
             raise InvalidField("prompt", "is empty; there is nothing to continue")
         if not self.is_open:
@@ -67,13 +74,21 @@ class OpenAIModel:
         self._hear()
         self._asking += 1
         try:
-            async with aclosing(self._ask(prompt, sampling)) as events:
+            async with aclosing(self._ask(prompt, sampling, resume)) as events:
                 async for event in events:
                     yield event
         finally:
             self._asking -= 1
 
-    async def _ask(self, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
+    async def _ask(self, prompt: str, sampling: Sampling, resume: Resume | None) -> AsyncGenerator[GenerationEvent, None]:
+        told = _told_text(resume)
+        approximate_because = replay_of(resume, self.fingerprint).approximate_because
+        if resume is not None and resume.first_index >= sampling.max_tokens:  # the last token was told, and not that it was the last
+            yield PromptRead(0, approximate_because)
+            yield Finished(FinishReason.LENGTH)
+            return
+        if resume is not None:
+            prompt, sampling = prompt + told, replace(sampling, max_tokens=sampling.max_tokens - resume.first_index)
         request = self._client.build_request(
             "POST", f"{self._server.base_url}/completions", json=request_body(self._server.model, prompt, sampling)
         )
@@ -83,15 +98,15 @@ class OpenAIModel:
         try:
             if response.status_code != httpx.codes.OK:
                 raise await self._refusal(response)
-            answer = Answer(self._spec.name, sampling)
+            answer = Answer(self._spec.name, sampling, told)
             async with aclosing(chunks_of(response, self._hear)) as chunks:
                 while not answer.is_over:
                     chunk = await self._next_chunk(chunks, answer)
                     if not answer.has_begun:
-                        yield PromptRead(0)
+                        yield PromptRead(0, approximate_because)
                     for token in answer.take(chunk):
                         yield token
-            yield answer.finished()
+            yield _counted_once(answer.finished(), resume)
         finally:
             self._answering -= 1
             await response.aclose()
@@ -182,6 +197,25 @@ class OpenAIModel:
 
     def __repr__(self) -> str:
         return f"<OpenAIModel {self._spec.name} at {self._server.base_url}{'' if self.is_open else ', closed'}>"
+
+
+def _counted_once(finished: Finished, resume: Resume | None) -> Finished:
+    """The counts of the whole generation: its server took what was told before for part of the prompt."""
+    if resume is None:
+        return finished
+    prompt_tokens, completion_tokens = finished.prompt_tokens, finished.completion_tokens
+    return replace(
+        finished,
+        prompt_tokens=max(1, prompt_tokens - resume.first_index) if prompt_tokens >= 0 else prompt_tokens,
+        completion_tokens=completion_tokens + resume.first_index if completion_tokens >= 0 else completion_tokens,
+    )
+
+
+def _told_text(resume: Resume | None) -> str:
+    """Raises InvalidField if only ids were told, which no server of this API takes from another."""
+    if resume is not None and not resume.text:
+        raise InvalidField("generated.text", "is needed: this engine continues text, and was given none")
+    return "" if resume is None else resume.text
 
 
 async def _sentence(response: httpx.Response) -> str:

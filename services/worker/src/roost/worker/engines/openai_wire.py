@@ -14,7 +14,7 @@ from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, NoCapacity, RoostError
 from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, Sampling
 from roost.worker.engines.sse import Chunk
-from roost.worker.engines.text import StopFilter
+from roost.worker.engines.text import Telling
 
 DEFAULT_TIMEOUT_S: Final = 120.0  # the longest silence: a first token behind a long queue
 DEFAULT_CHECK_TIMEOUT_S: Final = 5.0  # a listing of models is at hand in milliseconds, also where the server computes
@@ -117,6 +117,12 @@ def request_body(model: str, prompt: str, sampling: Sampling) -> Mapping[str, ob
         body["top_k"] = sampling.top_k  # not OpenAI's, but vLLM, llama-server and Ollama know it
     if sampling.seed is not None:
         body["seed"] = sampling.seed
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.repeat_penalty != 1.0:  # not OpenAI's: vLLM knows the first name, llama-server and Ollama the second
+        body["repetition_penalty"] = body["repeat_penalty"] = sampling.repeat_penalty
     return body
 
 
@@ -131,14 +137,19 @@ def listed_models(text: str) -> set[str]:
 
 
 class Answer:
-    """What one stream has said so far: text, why it ended, what it cost, in whatever order and number they come. Pure."""
+    """What one stream has said so far: text, why it ended, what it cost, in whatever order and number they come. Pure.
 
-    def __init__(self, model: str, sampling: Sampling) -> None:
+    `told` is the text that was told before the stream began, and that it continues.
+    """
+
+    def __init__(self, model: str, sampling: Sampling, told: str = "") -> None:
         self._model = model
         self._max_tokens = sampling.max_tokens
         self._taken = 0
         self._half = ""
-        self._stop = StopFilter(sampling.stop)
+        self._stop = Telling(sampling.stop)
+        if told:
+            self._stop.was_told(GeneratedToken(_UNKNOWN_ID, told))
         self._reason: FinishReason | None = None
         self._prompt_tokens = -1
         self._completion_tokens = -1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed
-from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Sampling
+from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Resume, Sampling
 from roost.worker.engines.lifeline import Lifeline, LifelineCut
 from roost.worker.engines.published import (
     BANDWIDTH_BY_TIER,
@@ -19,7 +19,8 @@ from roost.worker.engines.published import (
     SimulatedSpeed,
     estimated_tokens,
 )
-from roost.worker.engines.text import StopFilter
+from roost.worker.engines.replay import WEIGHTS, Replay, replay_of, too_long
+from roost.worker.engines.text import Telling
 
 MARK: Final = "[simulated]"
 MARK_ID: Final = 0
@@ -31,20 +32,43 @@ _WORDS: Final = len(_SYLLABLES) ** 2  # two syllables each; ids 1 to 6400
 _MARGIN_S: Final = 60.0  # a sleep that ends this late means a loop that stood still
 
 
-def simulated_tokens(model: str, seed: int, prompt: str, sampling: Sampling) -> Iterator[GeneratedToken]:
-    """An endless text, decided by model, seed, sampling and all text so far; so prompt + text so far continues it exactly."""
-    choice = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) if sampling.temperature > 0 else ()
-    so_far = hashlib.sha256(repr((model, seed, choice)).encode())
-    so_far.update(prompt.encode("utf-8", "replace"))
-    if MARK not in prompt:
-        so_far.update(f" {MARK}".encode())
-        yield GeneratedToken(MARK_ID, f" {MARK}")
-    while True:
-        number = int.from_bytes(so_far.digest()[:8], "big") % _WORDS
-        first, second = divmod(number, len(_SYLLABLES))
-        text = f" {_SYLLABLES[first]}{_SYLLABLES[second]}"
-        so_far.update(text.encode())
-        yield GeneratedToken(number + 1, text)
+class SimulatedText:
+    """An endless text: each token is decided by model, seed, sampling and all text before it, so that nothing else is carried.
+
+    State: a digest of all that was said. The ids tell the text and the text decides the rest, so either continues it exactly.
+    """
+
+    def __init__(self, model: str, seed: int, prompt: str, sampling: Sampling) -> None:
+        choice: tuple[float | None, ...] = ()
+        if sampling.temperature > 0:
+            choice = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed)
+        if sampling.has_penalties:
+            choice += (sampling.presence_penalty, sampling.frequency_penalty, sampling.repeat_penalty)
+        self._so_far = hashlib.sha256(repr((model, seed, choice)).encode())
+        self._so_far.update(prompt.encode("utf-8", "replace"))
+        self._is_marked = MARK in prompt
+
+    def next_token(self) -> GeneratedToken:
+        """One more."""
+        number = int.from_bytes(self._so_far.digest()[:8], "big") % _WORDS
+        return self.told(number + 1 if self._is_marked else MARK_ID)
+
+    def told(self, token_id: int) -> GeneratedToken:
+        """The token of that id, which is said now. Raises ValueError if there is none."""
+        text = text_of_id(token_id)
+        self._so_far.update(text.encode())
+        self._is_marked = True
+        return GeneratedToken(token_id, text)
+
+
+def text_of_id(token_id: int) -> str:
+    """The text of a token. Raises ValueError if no token has that id."""
+    if not 0 <= token_id <= _WORDS:
+        raise ValueError(f"{token_id} is no token of a simulated model")
+    if token_id == MARK_ID:
+        return f" {MARK}"
+    first, second = divmod(token_id - 1, len(_SYLLABLES))
+    return f" {_SYLLABLES[first]}{_SYLLABLES[second]}"
 
 
 def speed_of(spec: ModelSpec, time_scale: float) -> SimulatedSpeed:
@@ -100,27 +124,44 @@ class SimulatedModel:
     def max_parallel(self) -> int:
         return self._spec.max_parallel
 
-    async def generate(self, prompt: str, sampling: Sampling) -> AsyncGenerator[GenerationEvent, None]:
-        """See `LoadedModel.generate`."""
+    @property
+    def fingerprint(self) -> str:
+        """See `LoadedModel.fingerprint`."""
+        return f"engine=simulated;{WEIGHTS}={self._spec.name};seed={self._seed}"
+
+    async def generate(self, prompt: str, sampling: Sampling, resume: Resume | None = None) -> AsyncGenerator[GenerationEvent, None]:
+        """See `LoadedModel.generate`. Resuming takes the time that it would take, and is told as approximate where it would be."""
         prompt_tokens = self._checked_length(prompt)
+        replay = replay_of(resume, self.fingerprint)
+        text = SimulatedText(self._spec.name, self._seed, prompt + replay.text, sampling)
+        telling = _recalled(text, replay, Telling(sampling.stop))
         self._running += 1
         pace = _Pace(self._spec.name, self._lifeline)
         try:
             await pace.spend(self._speed.prefill_s(prompt_tokens, self._running))
-            yield PromptRead(prompt_tokens)
-            stop = StopFilter(sampling.stop)
-            tokens = simulated_tokens(self._spec.name, self._seed, prompt, sampling)
-            for _ in range(min(sampling.max_tokens, self._spec.context_tokens - prompt_tokens)):
+            yield PromptRead(prompt_tokens, await self._replay(replay, pace))
+            most = min(sampling.max_tokens, self._spec.context_tokens - prompt_tokens)
+            for _ in range(0 if resume is None else resume.first_index, 0 if telling.is_stopped else most):
                 await pace.spend(self._speed.decode_s(self._running))
-                for token in stop.push(next(tokens)):
+                for token in telling.push(text.next_token()):
                     yield token
-                if stop.is_stopped:
+                if telling.is_stopped:
                     break
-            for token in stop.flush():
+            for token in telling.flush():
                 yield token
-            yield Finished(FinishReason.STOP if stop.is_stopped else FinishReason.LENGTH)
+            yield Finished(FinishReason.STOP if telling.is_stopped else FinishReason.LENGTH)
         finally:
             self._running -= 1
+
+    async def _replay(self, replay: Replay, pace: _Pace) -> str:
+        """Takes the time of reading what was told; returns why what follows is approximate, empty where it is exact."""
+        tokens = len(replay.ids) or (estimated_tokens(replay.text) if replay.text else 0)
+        exactly_s = tokens * self._speed.decode_s(self._running)
+        if replay.exactly_within_s > 0 and exactly_s <= replay.exactly_within_s:
+            await pace.spend(exactly_s)
+            return replay.approximate_because
+        await pace.spend(self._speed.prefill_s(tokens, self._running) - self._speed.prefill_s(0, self._running))
+        return replay.approximate_because or too_long(tokens, exactly_s)
 
     def _checked_length(self, prompt: str) -> int:
         if not prompt:
@@ -144,6 +185,18 @@ class SimulatedModel:
 
     def __repr__(self) -> str:
         return f"<SimulatedModel {self._spec.name}, {self._running}/{self.max_parallel} running{'' if self.is_open else ', closed'}>"
+
+
+def _recalled(text: SimulatedText, replay: Replay, telling: Telling) -> Telling:
+    """Brings text and stop filter to where they were when the last token was told. Raises InvalidField for an id that is no token's."""
+    if replay.text:
+        telling.was_told(GeneratedToken(-1, replay.text))
+    for at, token_id in enumerate(replay.ids):
+        try:
+            telling.was_told(text.told(token_id))
+        except ValueError as error:
+            raise InvalidField(f"generated.ids[{at}]", f"is {error}") from None
+    return telling
 
 
 class SimulatedEngine:

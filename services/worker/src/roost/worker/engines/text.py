@@ -1,4 +1,4 @@
-"""Cuts generated text at stop strings, however the text falls into tokens. Pure."""
+"""Cuts generated text at stop strings, however the text falls into tokens, and tells no token twice. Pure."""
 
 from __future__ import annotations
 
@@ -52,3 +52,37 @@ class StopFilter:
             kept.append(GeneratedToken(token.id, token.text[:start]))
             start -= len(token.text)
         return kept
+
+
+class Telling:
+    """Tokens on their way out, of a generation that may have been told in part.
+
+    State: a StopFilter and how many tokens that were told already may still come out of it, which they must not. What was told before
+    goes through the filter too, because a stop string may have begun in it.
+    """
+
+    def __init__(self, stops: Iterable[str]) -> None:
+        self._filter = StopFilter(stops)
+        self._told = 0
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._filter.is_stopped
+
+    def was_told(self, token: GeneratedToken) -> None:
+        """The next token was told before; call it before any `push`."""
+        self._told += 1
+        self._untold(self._filter.push(token))
+
+    def push(self, token: GeneratedToken) -> list[GeneratedToken]:
+        """See `StopFilter.push`."""
+        return self._untold(self._filter.push(token))
+
+    def flush(self) -> list[GeneratedToken]:
+        """See `StopFilter.flush`."""
+        return self._untold(self._filter.flush())
+
+    def _untold(self, tokens: list[GeneratedToken]) -> list[GeneratedToken]:
+        skipped = min(self._told, len(tokens))
+        self._told -= skipped
+        return tokens[skipped:]
