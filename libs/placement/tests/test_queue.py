@@ -217,3 +217,17 @@ class AnyUse(RuleBasedStateMachine):
 
 AnyUse.TestCase.settings = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None)
 test_any_use = AnyUse.TestCase
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 100)), min_size=1, max_size=20), st.floats(0, 200))
+def test_an_item_s_place_is_how_many_are_taken_out_before_it(items: list[tuple[int, float]], passed_s: float) -> None:
+    queue: PriorityQueue[int] = PriorityQueue(capacity=100, aging_s=AGING_S)
+    now = 0.0
+    tickets = []
+    for number, (priority, gap_s) in enumerate(items):
+        now += gap_s
+        tickets.append(queue.push(number, priority, now))
+    places = [queue.place(ticket, now + passed_s) for ticket in tickets]
+    order = [queue.pop(now + passed_s) for _ in tickets]
+    assert [order[place] for place in places] == list(range(len(items)))
+    assert queue.place(tickets[0], now + passed_s) == 0, "it waits no more"

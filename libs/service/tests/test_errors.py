@@ -32,6 +32,8 @@ ONE_OF_EACH: list[RoostError] = [
     errors.UnknownRequest("r7", 1_000),
     errors.ModelTooLarge("llama-70b", 140_000_000_000, 300_000_000),
     errors.ModelInUse("llama-7b", 3),
+    errors.StaleAttempt(1, 3),
+    errors.ReaderStalled(60.0),
     errors.NoCapacity("the queue is full", 1.5),
     errors.NoWorkers("no worker is known"),
     errors.WorkerDraining("worker-1"),

@@ -88,7 +88,7 @@ def test_it_starts_without_a_coordinator_serves_and_starts_again(models: Path) -
         with node, grpc.insecure_channel(node.address) as channel:
             request = worker_pb2.GenerateRequest(model="a", prompt="hello", max_tokens=2)
             events = list(worker_pb2_grpc.WorkerStub(channel).Generate(request, timeout=10))
-            assert [event.WhichOneof("event") for event in events] == ["accepted", "token", "token", "completion"]
+            assert [event.WhichOneof("event") for event in events] == ["accepted", "started", "token", "token", "completion"]
             with pytest.raises(RemoteError, match="UNAVAILABLE"):
                 node.request_schedule("request-1", "a", timeout_s=2)
     node.stop()

@@ -11,7 +11,7 @@ import pytest
 from steered_engine import SteeredEngine
 from tiny_coordinator import listening
 from tiny_sidecar import sidecar_listening
-from worker_world import DEADLINE_S, serving, settings_for
+from worker_world import DEADLINE_S, answers_of, serving, settings_for
 
 from roost.v1 import coordinator_pb2, state_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.app import worker
@@ -45,7 +45,7 @@ async def test_a_change_is_reported_at_once_and_silence_after_the_interval(model
         async with serving(settings.model_copy(update={"coordinator_port": port}), SteeredEngine()) as (_, stub):
             await peer.until_reported(lambda report: report.sequence >= 3)
             call = stub.Generate(request("decision-1"), timeout=DEADLINE_S)
-            assert len([event async for event in call]) == 3
+            assert len(await answers_of(call)) == 3
             await peer.until_reported(lambda report: list(report.loaded_models) == ["a"] and report.busy_slots == 0)
             assert peer.streams[0].outcomes() == ["decision-1"]
         sequences = [report.sequence for report in peer.streams[0].reports]
@@ -59,7 +59,7 @@ async def test_many_changes_are_coalesced_to_twenty_reports_a_second(models: Pat
         loop = asyncio.get_running_loop()
         started = loop.time()
         for number in range(60):
-            assert len([event async for event in stub.Generate(request(f"decision-{number}"), timeout=DEADLINE_S)]) == 3
+            assert len(await answers_of(stub.Generate(request(f"decision-{number}"), timeout=DEADLINE_S))) == 3
         await peer.until(lambda: len(peer.streams[0].outcomes()) == 60)
         took_s = loop.time() - started
         assert len(peer.streams[0].reports) <= took_s * 20 + 3
@@ -72,11 +72,11 @@ async def test_the_link_comes_back_with_a_full_report_and_what_may_have_been_los
         world = serving(settings, SteeredEngine())
         running, stub = await world.__aenter__()
         await first.until_reported(lambda report: report.sequence >= 1)
-        assert len([event async for event in stub.Generate(request("before"), timeout=DEADLINE_S)]) == 3
+        assert len(await answers_of(stub.Generate(request("before"), timeout=DEADLINE_S))) == 3
         await first.until(lambda: first.streams[0].outcomes() == ["before"])
     try:
         # While nobody listens the worker serves on.
-        assert len([event async for event in stub.Generate(request("while away"), timeout=DEADLINE_S)]) == 3
+        assert len(await answers_of(stub.Generate(request("while away"), timeout=DEADLINE_S))) == 3
         async with listening(port) as (second, _):
             await second.until(lambda: bool(second.streams) and bool(second.streams[-1].reports))
             report = second.streams[-1].reports[0]
@@ -103,7 +103,7 @@ async def test_commands_are_carried_out_and_answered(models: Path) -> None:
         assert (await peer.command(drain=coordinator_pb2.DrainCommand())).code == 0
         await peer.until_reported(lambda report: report.draining)
         with pytest.raises(grpc.aio.AioRpcError, match="draining"):
-            [event async for event in stub.Generate(request(), timeout=DEADLINE_S)]
+            await answers_of(stub.Generate(request(), timeout=DEADLINE_S))
         assert (await peer.command(drain=coordinator_pb2.DrainCommand(resume=True))).code == 0
         await peer.until_reported(lambda report: not report.draining)
 
@@ -133,7 +133,7 @@ async def test_a_loading_model_is_reported_with_the_time_it_is_expected_to_take(
         assert report.queue_depth == 1
         assert report.queue_by_priority[0] == 1
         engine.let_loads()
-        assert len([event async for event in call]) == 3
+        assert len(await answers_of(call)) == 3
 
 
 async def test_stopping_says_draining_finishes_what_runs_and_then_ends_the_stream(models: Path) -> None:
@@ -144,7 +144,7 @@ async def test_stopping_says_draining_finishes_what_runs_and_then_ends_the_strea
         running = await world.__aenter__()
         async with grpc.aio.insecure_channel(running.address) as channel:
             call = worker_pb2_grpc.WorkerStub(channel).Generate(request(), timeout=DEADLINE_S)
-            reading = asyncio.ensure_future(_read_all(call))
+            reading = asyncio.ensure_future(answers_of(call))
             await peer.until_reported(lambda report: report.busy_slots == 1)
             stopping = asyncio.ensure_future(world.__aexit__(None, None, None))
             await peer.until_reported(lambda report: report.draining and report.busy_slots == 1)
@@ -158,19 +158,13 @@ async def test_stopping_says_draining_finishes_what_runs_and_then_ends_the_strea
     assert engine.is_closed
 
 
-async def _read_all(
-    call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
-) -> list[worker_pb2.GenerateResponse]:
-    return [event async for event in call]
-
-
 async def test_requests_that_outlast_the_drain_are_ended(models: Path) -> None:
     engine = SteeredEngine()
     engine.hold_tokens()
     async with listening() as (peer, port):
         settings = settings_for(models=models, coordinator_port=port, drain_timeout_s=0.05)
         async with serving(settings, engine) as (_, stub):
-            reading = asyncio.ensure_future(_read_all(stub.Generate(request(), timeout=DEADLINE_S)))
+            reading = asyncio.ensure_future(answers_of(stub.Generate(request(), timeout=DEADLINE_S)))
             await peer.until_reported(lambda report: report.busy_slots == 1)
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await reading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from steered_engine import TOO_LONG, catalogue_of
@@ -21,6 +22,8 @@ from roost.cluster.errors import (
 )
 from roost.cluster.worker_state import CacheResult
 from roost.worker.engines.interface import FinishReason
+from roost.worker.generated import Generated
+from roost.worker.generation import Started
 
 
 async def test_a_request_is_accepted_then_gets_numbered_tokens_then_its_completion() -> None:
@@ -429,3 +432,57 @@ async def test_leaving_closes_every_model() -> None:
         await here.runtime.load("b")
     assert all(model.is_closed for model in here.engine.models.values())
     assert here.engine.memory_mb == 0
+
+
+async def test_an_accepted_request_hears_what_its_text_depends_on() -> None:
+    async with world() as here:
+        cold = generate(here.runtime, temperature=0.8)
+        await cold.completed()
+        assert cold.accepted.fingerprint == "", "the model was not loaded yet"
+        assert [event for event in cold.events if isinstance(event, Started)] == [Started("engine=steered;model=a", "")]
+        warm = generate(here.runtime, temperature=0.8)
+        await warm.completed()
+        assert warm.accepted.fingerprint == "engine=steered;model=a"
+        assert not [event for event in warm.events if isinstance(event, Started)]
+        drawn = [here.engine.asked[at].seed for at in (0, 1)]
+        assert [cold.accepted.seed, warm.accepted.seed] == drawn
+        assert None not in drawn
+        assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(("temperature", "seed"), [(0.8, 7), (0.0, 7), (0.0, None)])
+async def test_a_seed_that_was_given_holds_and_greedy_text_needs_none(temperature: float, seed: int | None) -> None:
+    async with world() as here:
+        generation = generate(here.runtime, temperature=temperature, seed=seed)
+        await generation.completed()
+        assert generation.accepted.seed == here.engine.asked[0].seed == seed
+
+
+async def test_a_generation_goes_on_after_what_was_told_and_counts_as_a_whole() -> None:
+    async with world() as here:
+        await generate(here.runtime).completed()
+        told = Generated(ids=(100, 101), fingerprint="engine=steered;model=a", resumes=1)
+        generation = generate(here.runtime, max_tokens=4, generated=told)
+        completed = await generation.completed()
+        assert generation.accepted.resumed_from == 2
+        assert [(token.index, token.id) for token in generation.tokens] == [(2, 102), (3, 103)]
+        assert [event for event in generation.events if isinstance(event, Started)] == [Started("engine=steered;model=a", "")]
+        assert (completed.prompt_tokens, completed.completion_tokens) == (3, 4)
+        assert (completed.resumes, completed.approximate_because) == (2, "")
+        assert here.count("roost_tokens_generated_total", model="a") == 4 + 2
+
+
+async def test_what_was_approximate_once_stays_so_for_the_first_reason() -> None:
+    async with world() as here:
+        elsewhere = Generated(ids=(100,), fingerprint="engine=other;model=a", resumes=0)
+        completed = await generate(here.runtime, generated=elsewhere).completed()
+        assert completed.approximate_because == "another engine began: engine was other and is steered"
+        again = replace(elsewhere, fingerprint="engine=steered;model=a", approximate_because="the reason before", resumes=1)
+        completed = await generate(here.runtime, generated=again).completed()
+        assert (completed.approximate_because, completed.resumes) == ("the reason before", 2)
+
+
+async def test_a_generation_of_which_nothing_was_told_is_not_resumed() -> None:
+    async with world() as here:
+        completed = await generate(here.runtime, generated=Generated(resumes=3)).completed()
+        assert (completed.resumes, completed.approximate_because) == (3, "")

@@ -8,7 +8,7 @@ import pytest
 from steered_engine import SteeredEngine
 from tiny_coordinator import listening
 from tiny_sidecar import sidecar_listening
-from worker_world import DEADLINE_S, serving, settings_for
+from worker_world import DEADLINE_S, answers_of, serving, settings_for
 
 from roost.service.settings import BadSettings, parse_settings
 from roost.v1 import coordinator_pb2, worker_pb2, worker_pb2_grpc
@@ -26,7 +26,7 @@ def models(tmp_path: Path) -> Path:
 
 async def generate(stub: worker_pb2_grpc.WorkerAsyncStub, decision_id: str) -> None:
     request = worker_pb2.GenerateRequest(model="a", prompt="x", max_tokens=1, decision_id=decision_id)
-    assert len([event async for event in stub.Generate(request, timeout=DEADLINE_S)]) == 3
+    assert len(await answers_of(stub.Generate(request, timeout=DEADLINE_S))) == 3
 
 
 async def test_a_worker_without_a_coordinator_reports_to_its_sidecar_and_says_goodbye(models: Path) -> None:

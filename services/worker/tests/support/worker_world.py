@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from steered_engine import MB, SteeredEngine, catalogue_of
 
 from roost.cluster.catalogue import Catalogue
-from roost.v1 import worker_pb2_grpc
+from roost.v1 import worker_pb2, worker_pb2_grpc
 from roost.worker.app import RunningWorker, worker
 from roost.worker.core.worker_core import Capacity, WorkerCore
 from roost.worker.driver import Driver
@@ -23,6 +23,7 @@ from roost.worker.model_host import ModelHost
 from roost.worker.runtime import Runtime
 from roost.worker.settings import WorkerSettings
 
+BESIDE = ("progress", "started")
 DEADLINE_S = 10.0  # of every wait in a test; reached only where something is broken
 
 
@@ -126,6 +127,13 @@ def generate(runtime: Runtime, model: str = "a", prompt: str = "one two three", 
             grown.set()
 
     return Generation(asyncio.ensure_future(read()), events, grown)
+
+
+async def answers_of(
+    call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
+) -> list[worker_pb2.GenerateResponse]:
+    """What every generation has: accepted, tokens and completion, whatever is told beside them."""
+    return [answer async for answer in call if answer.WhichOneof("event") not in BESIDE]
 
 
 def settings_for(**fields: object) -> WorkerSettings:

@@ -88,6 +88,27 @@ class ModelInUse(RoostError):
         self.requests = requests
 
 
+class StaleAttempt(RoostError):
+    """A call that is not the last attempt of its generation: a later one has come, or this one was made before."""
+
+    reason = "STALE_ATTEMPT"
+
+    def __init__(self, attempt: int, last_attempt: int) -> None:
+        super().__init__(f"attempt {attempt} of this generation is over: attempt {last_attempt} has come; to go on, send a higher one")
+        self.attempt = attempt
+        self.last_attempt = last_attempt
+
+
+class ReaderStalled(RoostError):
+    """The caller took nothing of its stream for so long that its slot was given to others; it may resume from what it has."""
+
+    reason = "READER_STALLED"
+
+    def __init__(self, stalled_s: float) -> None:
+        super().__init__(f"nothing was read of the stream for {stalled_s:.0f} s, and its slot was freed; resume from what was read")
+        self.stalled_s = stalled_s
+
+
 # --- nobody's mistake: there is no room, or no one, now -------------------------------------------
 
 

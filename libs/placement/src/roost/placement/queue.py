@@ -105,6 +105,16 @@ class PriorityQueue(Generic[T]):
             return len(self._top)
         return len(self._top) + self._aging.bisect_right((-urgency_s, self._next_number))
 
+    def place(self, ticket: Ticket, now: float) -> int:
+        """How many items would be served before this one if all were ready; 0 for one that waits no more."""
+        self._promote(now)
+        waiting = self._waiting.get(ticket.number)
+        if waiting is None:
+            return 0
+        if waiting.is_at_top:
+            return self._top.bisect_right(ticket.number) - 1
+        return len(self._top) + self._aging.bisect_right((-waiting.urgency_s, ticket.number)) - 1
+
     def depth_by_priority(self) -> tuple[int, ...]:
         """Waiting items by the priority they came with, index 0-9."""
         return tuple(self._depths)

@@ -71,6 +71,18 @@ STATUS: Final[Mapping[type[RoostError], Row]] = {
     errors.ModelInUse: Row(
         _CODE.FAILED_PRECONDITION, _CALLER, "The model serves requests and cannot be put out now.", {"name": str, "requests": int}
     ),
+    errors.StaleAttempt: Row(
+        _CODE.ABORTED,
+        _CALLER,
+        "A later attempt of the generation has come, or this one was made before.",
+        {"attempt": int, "last_attempt": int},
+    ),
+    errors.ReaderStalled: Row(
+        _CODE.ABORTED,
+        _CALLER,
+        "Its stream was not read for too long, and its slot was freed; it can be resumed.",
+        {"stalled_s": float},
+    ),
     errors.NoCapacity: Row(
         _CODE.RESOURCE_EXHAUSTED, _RETRY, "A bounded queue or table is full; RetryInfo says when to retry.", {"retry_after_s": float}
     ),

@@ -19,6 +19,7 @@ from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.core.pace import SMALLEST_GAP_S, Backoff, ReportPace
 from roost.worker.core.worker_core import Capacity, WorkerCore
+from roost.worker.delivery import Deliveries
 from roost.worker.driver import Driver
 from roost.worker.engines import border
 from roost.worker.engines.interface import Engine
@@ -76,13 +77,16 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     catalogue = file.catalogue
     store = ModelStore(catalogue, settings.models_dir.expanduser())
     catalogue.complete_with(MemoryPlan(store.file_there, settings.memory_budget_bytes))
-    engines = engines or build_engines(store, threads=settings.threads, time_scale=settings.time_scale)
+    engines = engines or build_engines(
+        store, threads=settings.threads, time_scale=settings.time_scale, patience_s=settings.engine_silence_s
+    )
     runtime = build_runtime(settings, catalogue, engines, metrics)
     gpu = GpuMeter(await asyncio.to_thread(find_devices))
     reporter = Reporter(runtime.core, gpu, epoch=time.time_ns(), clocks=Clocks(monotonic=time.monotonic, wall=time.time))
     links = build_links(settings, runtime, reporter, metrics)
     reload = CatalogueReload(file, runtime, links)
-    servicer = WorkerServicer(runtime, reporter)
+    deliveries = Deliveries(runtime, clock=time.monotonic, reader_timeout_s=settings.reader_timeout_s)
+    servicer = WorkerServicer(runtime, reporter, deliveries)
     binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server))
     listening = rpc_server(host=settings.host, port=settings.port, services=[binding], metrics=service_metrics.grpc, tls=settings.tls)
     with serve_metrics(service_metrics.registry, settings.metrics_host, settings.metrics_port) as metrics_server:
@@ -91,6 +95,7 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
             linking = [(link, tasks.create_task(link.run(), name="link to a decider")) for link in links]
             background = [
                 tasks.create_task(gpu.run(), name="gpu"),
+                tasks.create_task(deliveries.run(), name="deliveries"),
                 tasks.create_task(_show(reporter, runtime, metrics), name="gauges"),
                 tasks.create_task(service_metrics.measure_event_loop_lag(), name="event-loop lag"),
             ]

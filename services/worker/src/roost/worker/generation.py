@@ -10,7 +10,8 @@ from roost.cluster.errors import InvalidField
 from roost.cluster.names import check_model_name, check_priority, check_request_id
 from roost.cluster.worker_state import CacheResult
 from roost.worker.core.outcomes import MAX_DECISION_ID
-from roost.worker.engines.interface import FinishReason, Sampling
+from roost.worker.engines.interface import FinishReason, Resume, ResumePolicy, Sampling
+from roost.worker.generated import NOTHING, Generated
 
 MAX_PROMPT_BYTES = 8 * 1024 * 1024  # half of what a gRPC message may hold
 MAX_TEMPERATURE = 2.0
@@ -19,6 +20,9 @@ MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 64
 MAX_WAITED_S = 86_400.0  # a day: no caller waits that long, and every request is at the highest priority long before
 MAX_SEED = 2**32 - 1
+MAX_PENALTY = 2.0
+GENERATION_ID_BYTES = 16
+MAX_ATTEMPT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,13 @@ class GenerationRequest:
     decision_id: str = ""
     waited_s: float = 0.0
     waited_for_load: bool = False
+    generated: Generated = NOTHING
+    generation_id: bytes = b""
+    attempt: int = 0
+    resume_policy: ResumePolicy = ResumePolicy.FAST
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check_request_id(self.request_id)
@@ -52,18 +63,33 @@ class GenerationRequest:
             raise InvalidField("decision_id", f"has {len(self.decision_id)} characters; at most {MAX_DECISION_ID} are allowed")
         if not 0 <= self.waited_s <= MAX_WAITED_S:
             raise InvalidField("waited_s", f"must be 0-{MAX_WAITED_S:g} (got {self.waited_s})")
+        _check_attempt(self)
+
+    @property
+    def resume(self) -> Resume | None:
+        """Where the generation is taken up again; None where it begins."""
+        return self.generated.resume(self.resume_policy)
 
     def sampling_for(self, spec: ModelSpec) -> Sampling:
-        """How the engine of `spec` shall choose tokens. Raises InvalidField if more tokens are wanted than the model's limit."""
+        """How the engine of `spec` shall choose tokens. Raises InvalidField if more are wanted, or were told, than the model's limit."""
         if self.max_tokens > spec.max_tokens:
             raise InvalidField("max_tokens", f"must be at most {spec.max_tokens}, the limit of {spec.name} (got {self.max_tokens})")
+        max_tokens = self.max_tokens or spec.default_max_tokens
+        if self.generated.first_index > max_tokens:
+            told = self.generated.first_index
+            raise InvalidField(
+                "generated.tokens", f"are {told}, more than the {max_tokens} of max_tokens; send the first call's max_tokens"
+            )
         return Sampling(
-            max_tokens=self.max_tokens or spec.default_max_tokens,
+            max_tokens=max_tokens,
             temperature=self.temperature,
             top_p=self.top_p or 1.0,
             top_k=self.top_k,
             seed=self.seed,
             stop=self.stop,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repeat_penalty=self.repeat_penalty or 1.0,
         )
 
 
@@ -84,6 +110,26 @@ def _check_sampling(request: GenerationRequest) -> None:
         raise InvalidField("top_k", f"must be 0 (no cut) to {MAX_TOP_K} (got {request.top_k})")
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         raise InvalidField("seed", f"must be 0 to {MAX_SEED} (got {request.seed})")
+    _check_penalties(request)
+
+
+def _check_penalties(request: GenerationRequest) -> None:
+    for name, penalty in (("presence_penalty", request.presence_penalty), ("frequency_penalty", request.frequency_penalty)):
+        if not (math.isfinite(penalty) and -MAX_PENALTY <= penalty <= MAX_PENALTY):
+            raise InvalidField(name, f"must be {-MAX_PENALTY} to {MAX_PENALTY} (got {penalty})")
+    if not (math.isfinite(request.repeat_penalty) and 0.0 <= request.repeat_penalty <= MAX_PENALTY):
+        raise InvalidField("repeat_penalty", f"must be above 0.0 and up to {MAX_PENALTY}, or 0 for none (got {request.repeat_penalty})")
+
+
+def _check_attempt(request: GenerationRequest) -> None:
+    if len(request.generation_id) not in (0, GENERATION_ID_BYTES):
+        raise InvalidField("generation_id", f"must be {GENERATION_ID_BYTES} random bytes, or empty (has {len(request.generation_id)})")
+    if not 0 <= request.attempt <= MAX_ATTEMPT:
+        raise InvalidField("attempt", f"must be 0-{MAX_ATTEMPT} (got {request.attempt})")
+    if request.attempt and not request.generation_id:
+        raise InvalidField("attempt", "needs generation_id, which says of what it is an attempt")
+    if request.resume_policy is ResumePolicy.NEVER and request.generated.first_index:
+        raise InvalidField("resume_policy", "is NEVER although there is something to continue; leave generated out, or say EXACT or FAST")
 
 
 def _check_stops(stops: tuple[str, ...]) -> None:
@@ -96,17 +142,31 @@ def _check_stops(stops: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The request is in the queue, with so many accepted requests ahead of it."""
+    """The request is in the queue, with so many accepted requests ahead of it.
+
+    `seed` is None where nothing is drawn; `fingerprint` is empty where the model is not loaded yet.
+    """
 
     request_id: str
     worker_id: str
     cache_result: CacheResult
     queue_position: int
+    seed: int | None = None
+    fingerprint: str = ""
+    resumed_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine has begun, which is told where Accepted could not say this. `approximate_because` is empty where all is exact."""
+
+    fingerprint: str
+    approximate_because: str
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedToken:
-    """One token; `index` counts from 0 without gaps."""
+    """One token; `index` counts from 0, or from where the generation is resumed, without gaps."""
 
     index: int
     id: int
@@ -125,13 +185,15 @@ class PhaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """Everything was sent."""
+    """Everything was sent. The counts are those of the whole generation; `approximate_because` is empty where all of it is exact."""
 
     reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     times: PhaseTimes
     cache_result: CacheResult
+    resumes: int = 0
+    approximate_because: str = ""
 
 
-GenerationEvent = Accepted | NumberedToken | Completed
+GenerationEvent = Accepted | Started | NumberedToken | Completed

@@ -77,6 +77,11 @@ class ModelHost:
             raise EngineFailed(job.model, "the model was lost", is_model_lost=True)
         return stay.model
 
+    def fingerprint(self, job: Job) -> str:
+        """That of the weights which the job waits for, or runs on; empty while they are not loaded."""
+        stay = self._stays.get(job.lease.residency.key)
+        return "" if stay is None or stay.model is None else stay.model.fingerprint
+
     def lose(self, residency: Residency, why: str) -> None:
         """The weights are gone: whoever notices first says so, the request that failed or the watch over the model."""
         if self._core.lost(residency, self._clock()):

@@ -6,16 +6,18 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
 from roost.worker.core.effects import Effect, Grant, Ready, Refuse, Say
 from roost.worker.core.jobs import Holder, Job
+from roost.worker.core.standing import Standing, waiting
 from roost.worker.driver import Driver
 from roost.worker.engines import border
-from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Sampling
-from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken
+from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Reading, Sampling
+from roost.worker.engines.interface import GenerationEvent as EngineEvent
+from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken, Started
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
 from roost.worker.progress import Progress
@@ -60,30 +62,30 @@ class Runtime:
             self._count_refusal(model)
             raise
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
-        """Accepted, then tokens, then Completed. Closing it at any point frees the slot within one token.
+    async def generate(self, request: GenerationRequest, progress: Progress | None = None) -> AsyncGenerator[GenerationEvent, None]:
+        """Accepted, Started where that says more, then tokens, then Completed. Closing it at any point frees the slot within one token.
 
+        `progress` is kept up to date, for whoever wants to know meanwhile (`standing`).
         Before anything is yielded it raises UnknownModel, InvalidField, ModelTooLarge, NoCapacity, WorkerDraining; later ModelLoadFailed,
         NoCapacity (pins took the memory, or the engine is busy), InvalidField (what only the engine can check) and EngineFailed.
         """
         job, sampling, position = self._admit(request)
-        progress = Progress(job.accepted_at)
+        progress = progress or Progress()
+        progress.accepted(job, request.generated.first_index)
+        progress.approximate_because = request.generated.approximate_because
         result = "failed"
         try:
-            yield Accepted(request.request_id or secrets.token_hex(8), self.core.node_id, job.cache_result, position)
+            accepted = self._accepted(request, job, sampling, position)
+            yield accepted
             await self._waiting[job]
             progress.granted(self._clock(), job.lease.residency.ready_at)
             model = self.host.model(job)
-            async with aclosing(border.generate(model, job.model, request.prompt, sampling)) as events:
+            async with aclosing(border.generate(model, job.model, request.prompt, sampling, request.resume)) as events:
                 async for event in events:
-                    match event:
-                        case GeneratedToken(id=token_id, text=text):
-                            yield self._count_token(job, progress, token_id, text)
-                        case PromptRead(prompt_tokens):
-                            progress.prompt_tokens = prompt_tokens
-                        case Finished(reason, prompt_tokens, completion_tokens):
-                            progress.finished(reason, prompt_tokens, completion_tokens)
-            completed = self._complete(job, progress)
+                    told = self._hear(event, job, progress, accepted, model.fingerprint)
+                    if told is not None:
+                        yield told
+            completed = self._complete(request, job, progress)
             result = "ok"
         except EngineFailed as error:
             if error.is_model_lost:
@@ -99,6 +101,13 @@ class Runtime:
             self._leave(job, is_ok=result == "ok")
             self._metrics.request_ended(job.model, result, self._clock() - job.accepted_at)
         yield completed  # the slot is free: a caller that takes its time with the last word holds nothing
+
+    def standing(self, progress: Progress) -> Standing | None:
+        """Where a generation stands; None before it is accepted."""
+        if progress.job is None:
+            return None
+        now = self._clock()
+        return progress.running(now) or waiting(self.core, progress.job, now)
 
     async def load(self, name: str, *, is_pinned: bool = False) -> LoadResult:
         """Makes a model ready. Raises UnknownModel, ModelTooLarge, NoCapacity, ModelLoadFailed, WorkerDraining."""
@@ -139,6 +148,8 @@ class Runtime:
         """Takes the model and a place in the queue at once, so that a load starts before a slot is free."""
         with self.refusals(request.model, request.decision_id):
             sampling = request.sampling_for(self.core.catalogue.get(request.model))
+        if sampling.seed is None and sampling.temperature > 0:
+            sampling = replace(sampling, seed=secrets.randbits(32))
         now = self._clock()
         position = self.core.position(request, now, waited_s=request.waited_s)
         try:
@@ -149,6 +160,17 @@ class Runtime:
         self._metrics.looked_up(job.model, job.cache_result)
         self._wait(job)
         return job, sampling, position
+
+    def _accepted(self, request: GenerationRequest, job: Job, sampling: Sampling, position: int) -> Accepted:
+        return Accepted(
+            request.request_id or secrets.token_hex(8),
+            self.core.node_id,
+            job.cache_result,
+            position,
+            seed=sampling.seed,
+            fingerprint=self.host.fingerprint(job),
+            resumed_from=request.generated.first_index,
+        )
 
     def _wait(self, holder: Holder) -> asyncio.Future[None]:
         """Done when the core grants, has loaded or refuses, which may be at once."""
@@ -183,6 +205,21 @@ class Runtime:
 
     # --- tokens ---------------------------------------------------------------------------------------
 
+    def _hear(self, event: EngineEvent, job: Job, progress: Progress, accepted: Accepted, fingerprint: str) -> GenerationEvent | None:
+        """What the caller is told of it."""
+        match event:
+            case GeneratedToken(id=token_id, text=text):
+                return self._count_token(job, progress, token_id, text)
+            case Reading(read, of):
+                progress.reading(read, of)
+            case PromptRead(prompt_tokens, because):
+                progress.prompt_read(prompt_tokens, because)
+                if accepted.resumed_from or accepted.fingerprint != fingerprint:
+                    return Started(fingerprint, progress.approximate_because)
+            case Finished(reason, prompt_tokens, completion_tokens):
+                progress.finished(reason, prompt_tokens, completion_tokens)
+        return None
+
     def _count_token(self, job: Job, progress: Progress, token_id: int, text: str) -> NumberedToken:
         index = progress.token(self._clock())
         if index == 0:
@@ -190,12 +227,20 @@ class Runtime:
         self._metrics.generated(job.model)
         return NumberedToken(index, token_id, text)
 
-    def _complete(self, job: Job, progress: Progress) -> Completed:
+    def _complete(self, request: GenerationRequest, job: Job, progress: Progress) -> Completed:
         if progress.reason is None:
             raise EngineFailed(job.model, "it ended without saying why")
         times = progress.times(self._clock())
         self._metrics.generated(job.model, max(0, progress.completion_tokens - progress.tokens))  # several came as one
-        return Completed(progress.reason, progress.prompt_tokens, progress.completion_tokens, times, job.cache_result)
+        return Completed(
+            progress.reason,
+            progress.prompt_tokens,
+            progress.completion_tokens,
+            times,
+            job.cache_result,
+            resumes=request.generated.resumes + (request.resume is not None),
+            approximate_because=progress.approximate_because,
+        )
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

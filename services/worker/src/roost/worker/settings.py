@@ -77,6 +77,20 @@ class WorkerSettings(ServiceSettings):
     load_timeout_s: float = Field(
         600.0, gt=0, le=86_400, json_schema_extra={"flag": "--load-timeout"}, description="seconds after which a load has failed"
     )
+    engine_silence_s: float = Field(
+        3.0,
+        ge=1,
+        le=3600,
+        json_schema_extra={"flag": "--engine-silence"},
+        description="seconds after which a llama.cpp process that owes an answer, says nothing and uses no processor time is killed",
+    )
+    reader_timeout_s: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        json_schema_extra={"flag": "--reader-timeout"},
+        description="seconds that a caller may take nothing of its stream before its slot is freed; half of it while others wait for one",
+    )
     drain_timeout_s: float = Field(
         30.0,
         ge=0,

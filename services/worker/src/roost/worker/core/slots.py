@@ -64,6 +64,10 @@ class Slots:
         retry_s = min(LATEST_RETRY_S, max(SOONEST_RETRY_S, expected_s))
         return NoCapacity(f"the queue is full: {self.queue_capacity} requests wait for {self.slots} slots", retry_s)
 
+    def ahead(self, job: Job, now: float) -> int:
+        """Waiting jobs that would be served before this one if all could run; 0 for one that does not wait."""
+        return 0 if job.ticket is None else self._queue.place(job.ticket, now)
+
     def admit(self, job: Job, now: float, waited_s: float = 0.0) -> None:
         """The job waits, and has waited so long elsewhere. Raises NoCapacity when the queue is full: ask `is_full` first."""
         job.ticket = self._queue.push(job, job.priority, now, waited_s)

@@ -67,7 +67,7 @@ class LlamaCppModel:
         self._owed: set[int] = set()  # generations that the child has not ended
         self._messages = 0
         self._last_id = 0
-        self._weights_sha256 = ""
+        self._fingerprint = "engine=llamacpp"
         self._is_closed = False
         self._loaded: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -79,8 +79,7 @@ class LlamaCppModel:
     @property
     def fingerprint(self) -> str:
         """See `LoadedModel.fingerprint`."""
-        own = str(self._loaded.result().get("fingerprint")) if self._is_ready() else "engine=llamacpp"
-        return f"{own};{WEIGHTS}={self._weights_sha256}"
+        return self._fingerprint
 
     @property
     def is_open(self) -> bool:
@@ -103,7 +102,7 @@ class LlamaCppModel:
             self._child.send(self._load_order(path, threads))
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 answer = await self._watched(self._loaded, self._patience_s * LOAD_PATIENCE)
-                self._weights_sha256 = await sha256
+                self._fingerprint = f"{answer.get('fingerprint')};{WEIGHTS}={await sha256}"
             if answer.get("is") != "ready":
                 raise ModelLoadFailed(self._spec.name, self._why_not(path, str(answer.get("why"))))
             is_open = True
