@@ -19,8 +19,9 @@ from tiny_gguf import write_tiny_gguf
 from roost.cluster.catalogue import Catalogue
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed
 from roost.worker.engines.frames import Message, encode
-from roost.worker.engines.interface import Finished, FinishReason, PromptRead, Sampling
+from roost.worker.engines.interface import Finished, FinishReason, PromptRead, Resume, ResumePolicy, Sampling
 from roost.worker.engines.llamacpp import LlamaCppEngine
+from roost.worker.engines.replay import difference
 from roost.worker.model_store import ModelStore
 
 pytestmark = needs_cyllama
@@ -111,6 +112,33 @@ async def test_a_killed_child_is_told_and_ends_what_ran(engine: LlamaCppEngine, 
     assert tokens_in(await events_of(await engine.load(llamacpp_spec(tiny_model)), "the cat", Sampling(max_tokens=1)))
 
 
+async def test_a_child_that_stands_still_while_it_owes_an_answer_is_lost(tiny_model: Path, tmp_path: Path) -> None:
+    engine = LlamaCppEngine(ModelStore(Catalogue(), tmp_path), patience_s=1.0)
+    model = await engine.load(llamacpp_spec(tiny_model))
+    lost = asyncio.create_task(model.wait_lost())
+    os.kill(model.pid, signal.SIGSTOP)
+    with pytest.raises(EngineFailed, match="did nothing for 1 s") as failure:
+        await events_of(model, "the cat", Sampling(max_tokens=200))
+    assert failure.value.is_model_lost
+    assert "did nothing for 1 s" in await lost
+    pid = model.pid
+    await model.close()
+    assert not is_alive(pid)
+
+
+async def test_a_child_that_owes_nothing_may_stand_still(tiny_model: Path, tmp_path: Path) -> None:
+    engine = LlamaCppEngine(ModelStore(Catalogue(), tmp_path), patience_s=0.5)
+    model = await engine.load(llamacpp_spec(tiny_model))
+    await events_of(model, "the cat", Sampling(max_tokens=5))
+    os.kill(model.pid, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            await model.wait_lost()
+    os.kill(model.pid, signal.SIGCONT)
+    assert tokens_in(await events_of(model, "the cat", Sampling(max_tokens=5)))
+    await engine.close()
+
+
 async def test_a_closed_model_leaves_no_process(engine: LlamaCppEngine, tiny_model: Path) -> None:
     model = await engine.load(llamacpp_spec(tiny_model))
     pid = model.pid
@@ -196,7 +224,65 @@ async def test_a_tiny_temperature_is_greedy(engine: LlamaCppEngine, tiny_model: 
     assert text_in(await events_of(model, "the cat", Sampling(max_tokens=20, temperature=1e-30, seed=3))) == greedy
 
 
+async def test_a_resume_that_does_not_fit_the_context_is_refused_and_one_that_fills_it_is_over(
+    engine: LlamaCppEngine, tiny_model: Path
+) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model, context_tokens=64))
+    first, *tokens, _ = await events_of(model, "the cat", Sampling(max_tokens=1000))
+    assert isinstance(first, PromptRead)
+    ids = tuple(token.id for token in tokens_in(list(tokens)))
+    full = Resume(len(ids), ids, "", model.fingerprint)
+    assert await events_of(model, "the cat", Sampling(max_tokens=1000), full) == [first, Finished(FinishReason.LENGTH)]
+    with pytest.raises(InvalidField, match="the context holds 64, both") as refusal:
+        await events_of(model, "the cat", Sampling(max_tokens=1000), Resume(len(ids) + 1, (*ids, ids[0]), "", model.fingerprint))
+    assert refusal.value.field == "generated.ids"
+
+
+async def test_another_width_of_batches_is_another_fingerprint(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    narrow = await engine.load(llamacpp_spec(tiny_model, options={"batch_tokens": 16}))
+    wide = await engine.load(llamacpp_spec(tiny_model, options={"batch_tokens": 64}))
+    assert difference(narrow.fingerprint, wide.fingerprint) == ("batch",)
+    tokens = tokens_in(await events_of(narrow, "the cat", Sampling(max_tokens=20)))
+    resume = Resume(5, tuple(token.id for token in tokens[:5]), "", narrow.fingerprint, ResumePolicy.EXACT)
+    first, *_ = await events_of(wide, "the cat", Sampling(max_tokens=20), resume)
+    assert isinstance(first, PromptRead)
+    assert first == PromptRead(first.prompt_tokens, "another engine began: batch was 16 and is 64")
+
+
+async def test_a_text_with_half_a_surrogate_pair_cannot_be_resumed(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model))
+    with pytest.raises(InvalidField, match="surrogate") as refusal:
+        await events_of(model, "the cat", Sampling(max_tokens=5), Resume(1, (), "\ud83d", ""))
+    assert refusal.value.field == "generated.text"
+
+
 # --- the real model ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(max_tokens=24),
+        Sampling(max_tokens=24, temperature=0.8, top_p=0.9, top_k=40, seed=2024),
+        Sampling(max_tokens=24, temperature=0.8, seed=7, presence_penalty=0.5, frequency_penalty=0.3, repeat_penalty=1.2),
+    ],
+    ids=["greedy", "sampled", "with penalties"],
+)
+async def test_the_real_model_goes_on_exactly_in_another_process(gemma: tuple[Catalogue, Path], sampling: Sampling) -> None:
+    """A few cuts; `python bench/bench_resume.py` makes many."""
+    catalogue, folder = gemma
+    engine = LlamaCppEngine(ModelStore(catalogue, folder))
+    spec = catalogue.get("gemma-3-270m")
+    first, second = await engine.load(spec), await engine.load(spec)
+    for prompt in ("Party tonight! \U0001f389\U0001f389 Who is coming? \U0001f600", "The history of bread begins " * 20):
+        tokens = tokens_in(await events_of(first, prompt, sampling))
+        for cut in (1, 9, 20):
+            resume = Resume(cut, tuple(token.id for token in tokens[:cut]), "", first.fingerprint, ResumePolicy.EXACT)
+            rest = await events_of(second, prompt, sampling, resume)
+            assert tokens_in(rest) == tokens[cut:]
+            assert [event.approximate_because for event in rest if isinstance(event, PromptRead)] == [""]
+    await engine.close()
 
 
 @pytest.mark.slow
