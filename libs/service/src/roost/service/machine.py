@@ -17,7 +17,7 @@ def machine_memory_bytes(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
 
 def model_memory_bytes(workers: int = 1) -> int:
     """The budget of each of `workers` that share this machine, where nobody says one."""
-    return int(machine_memory_bytes() * MEMORY_SHARE) // workers
+    return int(machine_memory_bytes() * MEMORY_SHARE) // max(1, workers)
 
 
 def _limit(path: Path) -> int | None:
