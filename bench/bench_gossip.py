@@ -26,7 +26,7 @@ from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, Liveness, ModelStatus, ModelTiming, Phase, WorkerState
 from roost.gossip.codec import BytesCodec
 from roost.gossip.keyring import Keyring
-from roost.gossip.local_view import LocalView
+from roost.gossip.local_view import LocalView, sidecar_terms
 from roost.gossip.protocol.config import Address, Config
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import ColdChanged, Happening, HotChanged, MemberChanged, Peer
@@ -34,7 +34,8 @@ from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Status
 from roost.gossip.protocol.node import Node
 from roost.gossip.records import records_of
-from roost.placement.placer import Placer
+from roost.placement.decider import Decider
+from roost.placement.registry import DEFAULT_POLICY
 from roost.placement.request import PlacementRequest
 
 SIZES = (5, 50, 200)
@@ -102,8 +103,8 @@ def decide(members: int) -> list[int]:
     """Nanoseconds of processor time of each decision."""
     told = Told(members)
     view = ClusterView(dead_after_s=1e12, catalogue=CATALOGUE)
-    placer = Placer(view, rng=told.rng, decider="bench", reservation_bound_s=3.0, is_view_shared=True)
-    local = LocalView(view, placer, told, Counters(), wall_offset_s=1e6)
+    decider = Decider(view, sidecar_terms("bench", DEFAULT_POLICY), rng=told.rng)
+    local = LocalView(decider.hear, view.entries, told, Counters(), wall_offset_s=1e6)
     for name in told.names:
         local.happened(MemberChanged(Happening.JOINED, Peer(name, ("10.0.0.1", 1), 1, 0, Status.ALIVE)))
         local.happened(ColdChanged(name))
@@ -120,7 +121,7 @@ def decide(members: int) -> list[int]:
             local.happened(HotChanged((name,)))
         started = thread_time_ns()
         local.refresh(now)
-        placer.decide(PlacementRequest(f"r{number}", model), now)
+        decider.ask(PlacementRequest(f"r{number}", model), now)
         spent.append(thread_time_ns() - started)
     return spent[DECISIONS // 10 :]
 

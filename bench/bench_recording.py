@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,12 +28,14 @@ from rich.table import Table
 
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CacheResult, DecisionOutcome
-from roost.placement.dispatcher import Dispatcher
-from roost.placement.placer import Placer
-from roost.placement.recording.recorded import RecordedPlacer, RecordedView
+from roost.placement.decider import Decider
+from roost.placement.decision import Decision
+from roost.placement.facts import Reported
 from roost.placement.records import DecisionRecords
 from roost.placement.request import PlacementRequest
+from roost.placement.terms import Terms
 from roost.service.scheduler.recorder import recording
+from roost.service.scheduler.shell import DeciderShell
 
 SIZES = (10, 1_000)
 POLICIES = ("weighted-score", "expected-wait")
@@ -42,7 +44,6 @@ BYTES = 10**11
 BURST = 100  # decisions in a row, after which the writing thread has the processor, as it has between calls in service
 PAUSE_S = 0.06
 LOG = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))  # stdout is for the numbers
-Place = Callable[[PlacementRequest, float], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +59,35 @@ class Result:
 
 
 @contextmanager
-def decider(policy: str, workers: int, records: str, folder: Path) -> Iterator[tuple[Cluster, Place, float]]:
+def shell_of(policy: str, workers: int, records: str, folder: Path) -> Iterator[tuple[Cluster, DeciderShell, Clock, float]]:
     ring = DecisionRecords() if records == "ring" else None
-    cluster = Cluster(policy, first_reports(workers))
+    cluster, clock = Cluster(policy, first_reports(workers)), Clock()
     file = folder / "decisions.jsonl" if records == "file" else None
-    with recording(file, BYTES, plane="central", wall_offset_s=0.0, changed=lambda *_: None, log=LOG) as journal:
-        view_type, placer_type = (ClusterView, Placer) if journal is None else (RecordedView, RecordedPlacer)
-        view = view_type(catalogue=CATALOGUE)
-        placer = placer_type(view, policy, rng=random.Random(1), decider="bench", records=ring)
+    with recording(file, BYTES, plane="central", wall_offset_s=0.0, changed=lambda *_: None, log=LOG) as tap:
+        decider = Decider(ClusterView(catalogue=CATALOGUE), Terms("bench", policy), rng=random.Random(1), records=ring)
         began = 0.0
-        dispatcher = Dispatcher(placer) if journal is None else journal.begin(view, placer, can_tell=False)
-        cluster.view, cluster.placer = view, placer
         for state in first_reports(workers).values():
-            view.apply(state, 0.0, is_streamed=True)
-        if journal is not None:
+            decider.hear(Reported(state, is_streamed=True), 0.0)
+        decider.effects()
+        if tap is not None:
             gc.collect()
             started = time.perf_counter()
-            journal._begin_file()  # noqa: SLF001  # as a full file makes it do
+            tap.begin(decider)
             began = time.perf_counter() - started
-        yield cluster, dispatcher.place, began
+        yield cluster, DeciderShell(decider, clock=clock, taps=[] if tap is None else [tap]), clock, began
+
+
+class Clock:
+    """The time, as it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def measure(policy: str, workers: int, records: str) -> Result:
-    with tempfile.TemporaryDirectory() as name, decider(policy, workers, records, Path(name)) as (cluster, place, began):
+    with tempfile.TemporaryDirectory() as name, shell_of(policy, workers, records, Path(name)) as (cluster, shell, clock, began):
         weights = [1 / rank for rank in range(1, MODELS + 1)]
         requests = [PlacementRequest(f"r{n}", model) for n, model in enumerate(cluster.rng.choices(NAMES, weights, k=DECISIONS))]
         on_their_way: deque[tuple[str, str]] = deque()
@@ -89,19 +96,19 @@ def measure(policy: str, workers: int, records: str) -> Result:
         gc.collect()
         gc.freeze()
         for number, request in enumerate(requests):
-            now = number * 1e-4
+            clock.now = number * 1e-4
             if number % BURST == 0:
                 time.sleep(PAUSE_S)
             started = time.perf_counter()
-            decision = place(request, now)
+            decision = shell.ask(request)
             times.append(time.perf_counter() - started)
-            on_their_way.append((decision.worker_id, decision.decision_id))  # type: ignore[attr-defined]  # nobody waits here
+            assert isinstance(decision, Decision)  # nobody waits here
+            on_their_way.append((decision.worker_id, decision.decision_id))
             if len(on_their_way) > ON_THEIR_WAY:
                 worker_id, decision_id = on_their_way.popleft()
                 report = cluster.next_report(worker_id, (DecisionOutcome(decision_id, CacheResult.HIT),))
                 started = time.perf_counter()
-                cluster.view.apply(report, now, is_streamed=True)
-                cluster.placer.settle(worker_id, report.outcomes, now)
+                shell.hear(Reported(report, is_streamed=True))
                 reports.append(time.perf_counter() - started)
         time.sleep(0.5)  # until all is written
         gc.unfreeze()
@@ -112,18 +119,18 @@ def measure(policy: str, workers: int, records: str) -> Result:
             records,
             1e6 * statistics.median(times),
             1e6 * statistics.median(reports),
-            _line_bytes(file, ("place",)),
-            _line_bytes(file, ("report", "settle")),
+            _line_bytes(file, "ask"),
+            _line_bytes(file, "report"),
             1e3 * began,
         )
 
 
-def _line_bytes(file: Path, kinds: tuple[str, ...]) -> float:
-    """The mean of the first kind's lines, with what each needs of the others'."""
+def _line_bytes(file: Path, kind: str) -> float:
+    """The mean of that kind's lines."""
     if not file.exists():
         return 0.0
-    sizes = {kind: [len(line) for line in file.read_text().splitlines() if f'"op":"{kind}"' in line] for kind in kinds}
-    return sum(sum(each) for each in sizes.values()) / max(1, len(sizes[kinds[0]]))
+    sizes = [len(line) for line in file.read_text().splitlines() if f'"op":"{kind}"' in line]
+    return sum(sizes) / max(1, len(sizes))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What a worker's report costs on its way, by how many models are resident. `python bench/bench_reports.py [--json]`.
 
-A worker of 4 slots with all models ready and measured serves one request after the other, each of another model, and reports each arrival and
-each end. "Build": the core's report. "Take in": the coordinator's view and placer. "Wire": into bytes, and back out of them. "Simulated":
-a request in virtual time on 10 such workers, reports and all. Medians of one thread, in microseconds.
+A worker of 4 slots with all models ready and measured serves one request after the other, each of another model, and reports each arrival
+and each end. "Build": the core's report. "Take in": the coordinator's decider. "Wire": into bytes, and back out of them. "Simulated": a
+request in virtual time on 10 such workers, reports and all. Medians of one thread, in microseconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from rich.table import Table
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
-from roost.coordinator.central import Central
-from roost.placement.placer import Placer
+from roost.placement.decider import Decider
+from roost.placement.facts import Reported
+from roost.placement.terms import Terms
 from roost.service.codec import state_from_wire, state_to_wire
 from roost.sim import Reports as ReportPace
 from roost.sim import Simulation, exponential, poisson
@@ -111,15 +112,14 @@ def changes(core: WorkerCore) -> Iterator[float]:
 def measure(resident: int) -> Result:
     core = warm_core(resident)
     reports, clock = Reports(core, epoch=1), Clock()
-    view = ClusterView()
-    central = Central(view, Placer(view, rng=random.Random(1), decider="bench"))
-    central.report(reports.next_report(2.0, 2.0, None, has_catalogue=True, outcomes=()), 2.0, is_streamed=True, stream=1)
+    decider = Decider(ClusterView(), Terms("bench"), rng=random.Random(1))
+    decider.hear(Reported(reports.next_report(2.0, 2.0, None, has_catalogue=True, outcomes=()), is_streamed=True, stream=1), 2.0)
     wire_bytes: list[int] = []
     gc.collect()
     gc.freeze()  # as the services do after start
     for _, now in zip(range(REPORTS), changes(core), strict=False):
         state = clock.time("build", lambda now=now: reports.next_report(now, now, None, has_catalogue=False, outcomes=()))  # type: ignore[misc]
-        clock.time("take in", lambda state=state, now=now: central.report(state, now, is_streamed=True, stream=1))  # type: ignore[misc]
+        clock.time("take in", lambda state=state, now=now: decider.hear(Reported(state, is_streamed=True, stream=1), now))  # type: ignore[misc]
         sent = clock.time("to wire", lambda state=state: state_to_wire(state).SerializeToString())  # type: ignore[misc]
         wire_bytes.append(len(sent))
         clock.time("from wire", lambda sent=sent: received(sent))  # type: ignore[misc]

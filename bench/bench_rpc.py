@@ -43,17 +43,20 @@ from roost.cluster.worker_state import (
     Phase,
     WorkerState,
 )
-from roost.coordinator.central import Central
 from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.plane import CentralPlane
 from roost.coordinator.worker_streams import WorkerStreams
+from roost.placement.decider import Decider
 from roost.placement.placer import Placer
 from roost.placement.records import DecisionRecords
+from roost.placement.terms import Terms
 from roost.service.channels import open_channel
 from roost.service.logs import configure, get_logger
 from roost.service.metrics import GrpcMetrics
 from roost.service.process import freeze_after_start
+from roost.service.scheduler.desk import Desk
 from roost.service.scheduler.servicer import SchedulerServicer
+from roost.service.scheduler.shell import DeciderShell
 from roost.service.server import ServiceBinding, rpc_server
 from roost.service.streams import StopSignal
 from roost.v1 import scheduler_pb2
@@ -158,24 +161,23 @@ async def serve(workers: int, policy: str) -> None:
     configure("bench", verbose=False, log_format="console", log_file=None)
     registry = CollectorRegistry()
     view = ClusterView(dead_after_s=3600, catalogue=[CatalogueModel(name, "simulated", 10**9) for name in MODELS])
-    placer = Placer(view, policy, rng=random.Random(1), decider="c18b0000000000", records=DecisionRecords())
-    central = Central(view, placer)
-    plane = CentralPlane(
-        central, WorkerStreams("c"), clock=time.monotonic, metrics=CoordinatorMetrics(registry, policy), log=get_logger().bind()
-    )
+    decider = Decider(view, Terms("c18b0000000000", policy), rng=random.Random(1), records=DecisionRecords())
+    metrics = CoordinatorMetrics(registry, policy)
+    shell = DeciderShell(decider, clock=time.monotonic, taps=[metrics])
+    plane = CentralPlane(shell, WorkerStreams("c"), metrics=metrics, log=get_logger().bind())
     reports = states(workers)
-    servicer = SchedulerServicer(plane, stop=StopSignal("the benchmark"), kind=scheduler_pb2.PLANE_CENTRAL)
+    servicer = SchedulerServicer(Desk(shell, stop=StopSignal("the benchmark")), kind=scheduler_pb2.PLANE_CENTRAL)
     services = [
         ServiceBinding("roost.v1.Scheduler", lambda server: add_SchedulerServicer_to_server(servicer, server)),
         ServiceBinding(ECHO, Echo().add),
     ]
     for state in reports:
-        central.report(state, time.monotonic(), is_streamed=True)
+        plane.report(state, is_streamed=True)
     async with (
         rpc_server(host="127.0.0.1", port=0, services=services, metrics=GrpcMetrics(registry)) as server,
         asyncio.TaskGroup() as tasks,
     ):
-        reporting = tasks.create_task(keep_reporting(plane, placer, reports))
+        reporting = tasks.create_task(keep_reporting(plane, decider.placer, reports))
         freeze_after_start()
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()

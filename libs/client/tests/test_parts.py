@@ -150,6 +150,14 @@ def test_a_worker_is_told_where_the_coordinator_is_and_what_it_may_use() -> None
         assert part in words
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_aging_reaches_whoever_lets_requests_wait(mode: Mode) -> None:
+    arguments = [" ".join(plan.arguments) for plan in plan_cluster(replace(OPTIONS, mode=mode, aging_s=2.5))]
+    assert len(arguments) == (3 if mode is Mode.CENTRAL else 4)
+    assert all("--aging 2.5" in each for each in arguments)
+    assert not any("--aging" in " ".join(plan.arguments) for plan in plan_cluster(replace(OPTIONS, mode=mode)))
+
+
 def test_in_gossip_mode_each_worker_has_a_sidecar_and_nobody_is_in_the_middle() -> None:
     options = replace(OPTIONS, mode=Mode.GOSSIP, policy="random")
     plans = plan_cluster(options)

@@ -12,11 +12,15 @@ from typer.testing import CliRunner
 from roost.client.cli.app import build_app
 from roost.client.recordings import explain_from, files_of
 from roost.cluster.errors import InvalidField
+from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, Phase, WorkerState
+from roost.placement.decider import Decider
+from roost.placement.facts import Reported
 from roost.placement.recording.events import Beginning, Event
-from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
+from roost.placement.recording.journal import Journal
 from roost.placement.recording.writing import Writer
 from roost.placement.request import PlacementRequest
+from roost.placement.terms import Terms
 
 CATALOGUE = (CatalogueModel("llama-7b", "simulated", 13), CatalogueModel("phi-2", "simulated", 5))
 
@@ -30,15 +34,18 @@ def record(file: Path, *names: str, policy: str = "weighted-score", decider: str
         text += writer.first_lines(event) if isinstance(event, Beginning) else writer.line(event)
         return False
 
-    view = RecordedView(catalogue=CATALOGUE)
-    placer = RecordedPlacer(view, policy, rng=random.Random(), decider=decider)
-    journal = Journal(write, lambda: (7, random.Random(7)), plane="central", wall_offset_s=1e9)
-    dispatcher = journal.begin(view, placer, can_tell=False)
+    deciding = Decider(ClusterView(catalogue=CATALOGUE), Terms(decider, policy), rng=random.Random())
+    journal = Journal(deciding, write, lambda: (7, random.Random(7)), plane="central", wall_offset_s=1e9)
     models = {"llama-7b": ModelStatus("llama-7b", Phase.READY, 13)}
-    view.apply(WorkerState("w-0", models, epoch=1, sequence=1, queue_depth=5, catalogue=CATALOGUE), 1.0, is_streamed=True)
-    view.apply(WorkerState("w-1", epoch=1, sequence=1, catalogue=CATALOGUE), 1.0, is_streamed=True)
+    for state in (
+        WorkerState("w-0", models, epoch=1, sequence=1, queue_depth=5, catalogue=CATALOGUE),
+        WorkerState("w-1", epoch=1, sequence=1, catalogue=CATALOGUE),
+    ):
+        deciding.hear(Reported(state, is_streamed=True), 1.0)
+        journal.heard(Reported(state, is_streamed=True), 1.0, deciding.effects())
     for number, name in enumerate(names):
-        dispatcher.place(PlacementRequest(name, "llama-7b"), 2.0 + number)
+        request = PlacementRequest(name, "llama-7b")
+        journal.asked(request, 2.0 + number, deciding.ask(request, 2.0 + number))
     file.write_text(text)
     return file
 
@@ -100,7 +107,7 @@ def test_another_policy_is_set_beside_the_recorded_one(tmp_path: Path) -> None:
     [
         (None, (), "no such file"),
         ("hello\n", (), "is not a recording of decisions"),
-        ('{"roost_recording": 2}\n', (), "is of format 2, and this version of Roost reads format 1"),
+        ('{"roost_recording": 3}\n', (), "is of format 3, and this version of Roost reads formats 1 and 2"),
         ("", ("--policy", "best"), "'best' is not one of expected-wait"),
     ],
 )

@@ -13,7 +13,7 @@ from placement_cases import GB, Case, timings, worker
 from roost.cluster.errors import DeadlineImpossible, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult, DecisionOutcome, ModelStatus, Phase, WorkerState
 from roost.placement.decision import Action, Decision
-from roost.placement.dispatcher import Copy, Dispatcher, Waiter
+from roost.placement.dispatcher import Dispatcher, Ticket
 from roost.placement.request import PlacementRequest
 
 MEASURED = timings(llama_7b=(0.1, 2.0), phi_2=(0.1, 1.0))
@@ -33,22 +33,22 @@ class Desk:
         self.case = Case("expected-wait", workers)
         self.dispatcher = Dispatcher(self.case.placer, capacity=capacity)
         self.decided: list[tuple[str, Decision | RoostError]] = []
-        self.waiters: dict[str, Waiter] = {}
+        self.tickets: dict[str, Ticket] = {}
 
     def ask(self, request_id: str, model: str = "llama-7b", *, now: float = 0.0, priority: int = 0, deadline_s: float = 0.0) -> bool:
         """True if it was bound at once."""
         request = PlacementRequest(request_id, model, priority, deadline_s=deadline_s, may_queue=True)
         decision = self.dispatcher.place(request, now)
         if decision is None:
-            self.waiters[request_id] = self.dispatcher.wait(request, now)
+            self.tickets[request_id] = self.dispatcher.wait(request, now)
         else:
             self.decided.append((request_id, decision))
         return decision is not None
 
     def bind(self, now: float, changed: str = "") -> list[str]:
         bound = self.dispatcher.bind(now, changed)
-        self.decided += [(each.waiter.request.request_id, each.result) for each in bound]
-        return [each.waiter.request.request_id for each in bound]
+        self.decided += [(each.ticket.request.request_id, each.result) for each in bound]
+        return [each.ticket.request.request_id for each in bound]
 
     def report(self, state: WorkerState, now: float) -> list[str]:
         """Apply a report that has seen all that was sent there, and bind."""
@@ -171,33 +171,6 @@ def test_many_absent_models_load_where_there_is_room_and_nothing_is_refused() ->
     assert len({decision.worker_id for decision in cold}) <= 2
 
 
-def test_a_hot_model_is_copied_on_command_while_those_who_wait_keep_their_place() -> None:
-    desk = Desk(holding("w", "llama-7b", slots=1), worker("idle", timings=MEASURED, slots=1))
-    desk.dispatcher = Dispatcher(desk.case.placer, can_tell=True)
-    for number in range(40):
-        desk.ask(f"r{number}")
-    assert desk.dispatcher.take_copies() == [Copy("idle", "llama-7b")], "four seconds of work, and a load takes two"
-    assert desk.workers() == {"w": 2}
-    copied = worker("idle", "llama-7b", timings=MEASURED, slots=1, sequence=2)
-    assert desk.report(copied, 0.5) == ["r2", "r3"]
-    assert desk.dispatcher.take_copies() == []
-    assert desk.case.placer.statistics.hits == 4
-
-
-def test_who_waits_for_a_copy_that_never_comes_is_bound_when_its_turn_has_come() -> None:
-    desk = Desk(holding("w", "llama-7b", queue_depth=60, busy_slots=1, slots=1), worker("deaf", timings=MEASURED, slots=1))
-    desk.dispatcher = Dispatcher(desk.case.placer, can_tell=True)
-    request = PlacementRequest("r", "llama-7b", may_queue=True)
-    assert desk.dispatcher.place(request, 0.0) is None
-    assert desk.dispatcher.take_copies() == [Copy("deaf", "llama-7b")]
-    desk.dispatcher.wait(request, 0.0)
-    bound = {at / 10: desk.dispatcher.bind(at / 10) for at in range(1, 60)}
-    [(at, [(_, decision)])] = [(at, some) for at, some in bound.items() if some]
-    assert isinstance(decision, Decision)
-    assert (decision.worker_id, decision.action) == ("deaf", Action.COLD_START)
-    assert at == pytest.approx(desk.dispatcher.turn_s("llama-7b"), abs=0.11)
-
-
 def test_a_full_desk_refuses() -> None:
     desk = Desk(holding("w", "llama-7b", slots=1), capacity=3)
     while len(desk.dispatcher) < 3:
@@ -225,9 +198,9 @@ def test_whoever_leaves_is_forgotten() -> None:
     desk = Desk(holding("w", "llama-7b", slots=1))
     while desk.ask("r"):
         pass
-    waiter = desk.waiters["r"]
-    assert desk.dispatcher.take_out(waiter)
-    assert not desk.dispatcher.take_out(waiter)
+    ticket = desk.tickets["r"]
+    assert desk.dispatcher.take_out(ticket)
+    assert not desk.dispatcher.take_out(ticket)
     assert desk.bind(100.0) == []
     assert len(desk.dispatcher) == 0
 
@@ -260,7 +233,7 @@ def test_nobody_is_lost_or_bound_twice_and_each_has_its_turn(program: list[tuple
             desk.report(holding(str(first), str(second), slots=1, sequence=sequence, outcomes=desk.outcomes(str(first))), now)
         else:
             name = f"r{first}"
-            if name in desk.waiters and desk.dispatcher.take_out(desk.waiters[name]):
+            if name in desk.tickets and desk.dispatcher.take_out(desk.tickets[name]):
                 gone.add(name)
         desk.bind(now)
         oldest = min((each.since for each in desk.dispatcher.waiting()), default=now)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from roost.cluster.errors import InvalidField, NoCapacity
-from roost.placement.queue import PriorityQueue, Ticket
+from roost.placement.queue import Place, PriorityQueue
 
 AGING_S = 10.0
 
@@ -182,7 +182,7 @@ class AnyUse(RuleBasedStateMachine):
         self.waiting: dict[int, int] = {}
 
     @rule(target=tickets, priority=st.integers(0, 9), gap_s=st.floats(0, 60), waited_s=st.just(0.0) | st.floats(0, 200))
-    def push(self, priority: int, gap_s: float, waited_s: float) -> tuple[int, Ticket | None]:
+    def push(self, priority: int, gap_s: float, waited_s: float) -> tuple[int, Place | None]:
         self.now += gap_s
         self.pushed += 1
         try:
@@ -203,7 +203,7 @@ class AnyUse(RuleBasedStateMachine):
             del self.waiting[item]
 
     @rule(pushed=consumes(tickets))
-    def remove(self, pushed: tuple[int, Ticket | None]) -> None:
+    def remove(self, pushed: tuple[int, Place | None]) -> None:
         number, ticket = pushed
         if ticket is not None:
             assert self.queue.remove(ticket) == (self.waiting.pop(number, None) is not None)

@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 import structlog
 
+from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, ModelStatus, Phase, WorkerState
+from roost.placement.decider import Decider
+from roost.placement.facts import Reported
 from roost.placement.recording.reading import Reader
-from roost.placement.recording.recorded import Journal, RecordedDispatcher, RecordedPlacer, RecordedView
 from roost.placement.recording.replay import Verified, verify
 from roost.placement.request import PlacementRequest
+from roost.placement.terms import Terms
 from roost.service.logs import get_logger
-from roost.service.scheduler.recorder import Recorder, fresh_chance, recording
+from roost.service.scheduler.recorder import Recorder, RecordingTap, recording
+from roost.service.scheduler.shell import DeciderShell
 from roost.service.startup import CannotStart
 
 CATALOGUE = tuple(CatalogueModel(f"sim-{number}", "simulated", 1) for number in range(5))
@@ -45,10 +49,11 @@ class Told:
 class Cluster:
     """A recorded decider of three workers."""
 
-    def __init__(self, journal: Journal) -> None:
-        self.view = RecordedView(catalogue=CATALOGUE)
-        self.placer = RecordedPlacer(self.view, "expected-wait", rng=random.Random(), decider="d")
-        self.dispatcher: RecordedDispatcher = journal.begin(self.view, self.placer, can_tell=False)
+    def __init__(self, tap: RecordingTap) -> None:
+        self.decider = Decider(ClusterView(catalogue=CATALOGUE), Terms("d"), rng=random.Random())
+        tap.begin(self.decider)
+        self._now = 0.0
+        self._shell = DeciderShell(self.decider, clock=lambda: self._now, taps=[tap])
         self._sequences = itertools.count(1)
 
     def go_on(self, steps: int) -> None:
@@ -56,8 +61,9 @@ class Cluster:
             number = next(self._sequences)
             models = {"sim-0": ModelStatus("sim-0", Phase.READY, 1, in_flight=number % 3)}
             state = WorkerState(f"worker-{number % 3}", models, epoch=1, sequence=number, address="127.0.0.1:8001")
-            self.view.apply(state, number / 100, is_streamed=True)
-            self.dispatcher.place(PlacementRequest(f"r{number}", f"sim-{number % 5}"), number / 100)
+            self._now = number / 100
+            self._shell.hear(Reported(state, is_streamed=True))
+            self._shell.ask(PlacementRequest(f"r{number}", f"sim-{number % 5}"))
 
 
 def verified(path: Path) -> Verified:
@@ -65,15 +71,15 @@ def verified(path: Path) -> Verified:
         return verify(Reader().read(lines), random.Random)
 
 
-def journal_of(recorder: Recorder) -> Journal:
-    return Journal(recorder.take, fresh_chance, plane="central", wall_offset_s=0.0)
+def tap_of(recorder: Recorder) -> RecordingTap:
+    return RecordingTap(recorder, plane="central", wall_offset_s=0.0)
 
 
 def test_everything_taken_is_written_by_the_end(tmp_path: Path) -> None:
     told = Told()
-    with recording(tmp_path / "file", 10**9, plane="gossip", wall_offset_s=1.0, changed=told.changed, log=get_logger()) as journal:
-        assert journal is not None
-        Cluster(journal).go_on(500)
+    with recording(tmp_path / "file", 10**9, plane="gossip", wall_offset_s=1.0, changed=told.changed, log=get_logger()) as tap:
+        assert tap is not None
+        Cluster(tap).go_on(500)
     assert verified(tmp_path / "file") == Verified(500, 500)
     assert told.bytes == (tmp_path / "file").stat().st_size
     assert not told.is_on
@@ -81,14 +87,14 @@ def test_everything_taken_is_written_by_the_end(tmp_path: Path) -> None:
 
 
 def test_without_a_path_there_is_nothing_to_record_with() -> None:
-    with recording(None, 1, plane="central", wall_offset_s=0.0, changed=Told().changed, log=get_logger()) as journal:
-        assert journal is None
+    with recording(None, 1, plane="central", wall_offset_s=0.0, changed=Told().changed, log=get_logger()) as tap:
+        assert tap is None
 
 
 def test_a_full_file_becomes_the_one_before_and_both_replay(tmp_path: Path) -> None:
     told = Told(full_at=20_000)
     recorder = Recorder(tmp_path / "file", 20_000, changed=told.changed, log=get_logger())
-    cluster = Cluster(journal_of(recorder))
+    cluster = Cluster(tap_of(recorder))
     with structlog.testing.capture_logs() as logged:
         while "recording_rotated" not in [line["event"] for line in logged]:
             cluster.go_on(20)
@@ -106,7 +112,7 @@ def test_a_full_file_becomes_the_one_before_and_both_replay(tmp_path: Path) -> N
 def test_a_recording_that_is_there_at_the_start_becomes_the_one_before(tmp_path: Path) -> None:
     for _ in range(2):
         recorder = Recorder(tmp_path / "file", 10**9, changed=Told().changed, log=get_logger())
-        Cluster(journal_of(recorder)).go_on(7)
+        Cluster(tap_of(recorder)).go_on(7)
         recorder.close()
     assert verified(tmp_path / "file.1") == verified(tmp_path / "file") == Verified(7, 7)
 
@@ -115,7 +121,7 @@ def test_more_than_can_wait_ends_the_recording_with_one_line_and_deciding_goes_o
     told = Told()
     with structlog.testing.capture_logs() as logged:
         recorder = Recorder(tmp_path / "file", 10**9, changed=told.changed, log=get_logger(), max_waiting=20)
-        cluster = Cluster(journal_of(recorder))
+        cluster = Cluster(tap_of(recorder))
         while not recorder.has_stopped:
             cluster.go_on(20)
         cluster.go_on(10)
@@ -135,12 +141,12 @@ def full_disk(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
     told = Told()
     recorder = Recorder(path, 10**9, changed=told.changed, log=get_logger())
-    cluster = Cluster(journal_of(recorder))
+    cluster = Cluster(tap_of(recorder))
     while not recorder.has_stopped:
         cluster.go_on(10)
     cluster.go_on(100)
     recorder.close()
-    sys.stdout.write(f"decided {cluster.placer.statistics.total_requests}, on: {told.is_on}\n")
+    sys.stdout.write(f"decided {cluster.decider.placer.statistics.total_requests}, on: {told.is_on}\n")
 
 
 def test_a_full_disk_ends_the_recording_with_one_line_and_deciding_goes_on(tmp_path: Path) -> None:
@@ -165,7 +171,7 @@ def test_a_file_that_is_no_recording_is_left_alone(tmp_path: Path) -> None:
 
 def test_two_deciders_do_not_share_a_file(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "file", 10**9, changed=Told().changed, log=get_logger())
-    Cluster(journal_of(recorder))
+    Cluster(tap_of(recorder))
     with pytest.raises(CannotStart, match="another process records to"):
         Recorder(tmp_path / "file", 10**9, changed=Told().changed, log=get_logger())
     recorder.close()

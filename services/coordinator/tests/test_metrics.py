@@ -10,15 +10,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from roost.cluster.errors import InvalidField, UnknownModel, WorkerSuperseded, WorkerUnreachable
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import ModelStatus, Phase, WorkerState
-from roost.coordinator.central import Central
 from roost.coordinator.metrics import CoordinatorMetrics
-from roost.placement.placer import Placer
+from roost.placement.decider import Decider
+from roost.placement.decision import Decision
+from roost.placement.dispatcher import Ticket
+from roost.placement.effects import Answered
+from roost.placement.facts import Reported, StreamLost, TimePassed
 from roost.placement.request import PlacementRequest
+from roost.placement.terms import Terms
 
 GOLDEN = """\
 # HELP roost_decisions_total Requests given a worker, by what it will do.
 # TYPE roost_decisions_total counter
-roost_decisions_total{action="serve",policy="weighted-score"} 1.0
+roost_decisions_total{action="serve",policy="weighted-score"} 2.0
 roost_decisions_total{action="cold_start",policy="weighted-score"} 0.0
 roost_decisions_total{action="migrate",policy="weighted-score"} 0.0
 # HELP roost_refusals_total Requests given no worker, by reason.
@@ -58,7 +62,7 @@ roost_decider_wait_seconds_bucket{le="10.0",priority="3"} 1.0
 roost_decider_wait_seconds_bucket{le="30.0",priority="3"} 1.0
 roost_decider_wait_seconds_bucket{le="+Inf",priority="3"} 1.0
 roost_decider_wait_seconds_count{priority="3"} 1.0
-roost_decider_wait_seconds_sum{priority="3"} 0.2
+roost_decider_wait_seconds_sum{priority="3"} 0.25
 # HELP roost_recording 1 while decisions are written to the file of --record.
 # TYPE roost_recording gauge
 roost_recording 1.0
@@ -97,16 +101,18 @@ roost_commands_total{command="drain",result="worker_unreachable"} 1.0
 def test_the_exposition_is_as_documented() -> None:
     registry = CollectorRegistry()
     metrics = CoordinatorMetrics(registry, "weighted-score")
-    view = ClusterView()
-    central = Central(view, Placer(view, "weighted-score", rng=random.Random(1), decider="c"))
+    decider = Decider(ClusterView(), Terms("c", "weighted-score"), rng=random.Random(1))
     for number in (1, 2):
         state = WorkerState(f"worker-{number}", {"sim-a": ModelStatus("sim-a", Phase.READY)}, epoch=1, sequence=1)
-        central.report(state, 0.5, is_streamed=True, stream=number)
-    central.stream_lost("worker-2", 1, 1.0, stream=2)
+        decider.hear(Reported(state, is_streamed=True, stream=number), 0.5)
+    decider.hear(StreamLost("worker-2", 1, 2), 1.0)
 
-    metrics.decided(central.decide(PlacementRequest("r", "sim-a"), 1.0), 3e-6)
-    metrics.refused(UnknownModel("sim-x"))
-    metrics.waited(3, 0.2)
+    request = PlacementRequest("r", "sim-a", 3)
+    decision = decider.ask(request, 1.0)
+    metrics.asked(request, 1.0, decision, 3e-6)
+    metrics.asked(request, 1.0, UnknownModel("sim-x"), 1e-6)
+    assert isinstance(decision, Decision)
+    metrics.heard(TimePassed(), 1.25, [Answered(Ticket(1, request, 1.0, found_ready=True), decision)])
     metrics.recorded(True, 120)
     metrics.reported(is_accepted=True)
     metrics.reported(is_accepted=False)
@@ -120,7 +126,7 @@ def test_the_exposition_is_as_documented() -> None:
         pass
     metrics.commands.commanded("load_model", "done")
     metrics.commands.commanded("drain", WorkerUnreachable("worker-1", "it is gone"))
-    metrics.measure(central, 2.0)
+    metrics.measure(decider, 2.0)
 
     lines = generate_latest(registry).decode().splitlines(keepends=True)
     of_others = [f'priority="{priority}"' for priority in range(10) if priority != 3]  # all there from the start, and 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import urllib.request
 from collections import Counter
@@ -216,7 +217,7 @@ async def test_what_was_recorded_is_decided_the_same_again(tmp_path: Path) -> No
     with file.open() as lines:
         result = verify(Reader().read(lines), random.Random)
     assert result.difference is None
-    assert result.decisions == result.identical == 41
+    assert result.decisions == result.identical == 42  # the last one of them when its deadline came
 
 
 async def test_nobody_waits_longer_than_their_deadline() -> None:
@@ -233,9 +234,10 @@ async def test_those_who_wait_are_told_when_the_coordinator_stops() -> None:
         await call.write(asked("waits", allow_queueing=True))
         await in_flight(cluster, call)
         await cluster.stop()
-        got = await call.read()
-        if isinstance(got, scheduler_pb2.ScheduleStreamResponse):
-            assert got.refusal.reason == "SERVER_STOPPING"
+        with contextlib.suppress(grpc.aio.AioRpcError):  # the call may end before the answer is sent, and ends by the same refusal
+            got = await call.read()
+            if isinstance(got, scheduler_pb2.ScheduleStreamResponse):
+                assert got.refusal.reason == "SERVER_STOPPING"
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
 
 

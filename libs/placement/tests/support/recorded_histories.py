@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from roost.cluster.errors import RoostError
+from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import (
     CacheCounters,
     CacheResult,
@@ -20,13 +21,18 @@ from roost.cluster.worker_state import (
     Phase,
     WorkerState,
 )
+from roost.placement.decider import Decider
 from roost.placement.decision import Decision
-from roost.placement.dispatcher import Waiter
+from roost.placement.dispatcher import Ticket
+from roost.placement.effects import Answered, Effect
+from roost.placement.facts import Fact, Forgotten, Judged, Reported, SilenceJudged, Stopping, StreamEnded, StreamLost, TimePassed, Told
+from roost.placement.recording import earlier
 from roost.placement.recording.events import Beginning, Event
+from roost.placement.recording.journal import Journal
 from roost.placement.recording.reading import Reader
-from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
 from roost.placement.recording.writing import Writer
 from roost.placement.request import PlacementRequest
+from roost.placement.terms import Terms
 
 GB = 1_000_000_000
 CATALOGUE = tuple(CatalogueModel(f"model-{number}", "simulated", (2 + number % 5) * GB) for number in range(12))
@@ -55,17 +61,24 @@ class History:
         self._writer = Writer()
         self._file_events = file_events
         self._left = file_events
-        self.view = RecordedView(dead_after_s=4.0, forget_after_s=6.0, max_workers=workers - 2, catalogue=CATALOGUE[:3])
-        self.placer = RecordedPlacer(
-            self.view, policy, rng=random.Random(), decider="d", reservation_bound_s=2.0, is_view_shared=is_view_shared
+        terms = Terms(
+            "d",
+            policy,
+            is_view_shared=is_view_shared,
+            can_tell=can_tell,
+            reservation_bound_s=2.0,
+            aging_s=3.0,
+            longest_wait_s=4.0,
+            capacity=9,
         )
-        journal = Journal(self._write, self._fresh_chance, plane="central", wall_offset_s=1e9)
-        self.dispatcher = journal.begin(self.view, self.placer, can_tell=can_tell)
+        view = ClusterView(dead_after_s=4.0, forget_after_s=6.0, max_workers=workers - 2, catalogue=CATALOGUE[:3])
+        self.decider = Decider(view, terms, rng=random.Random())
+        self.journal = Journal(self.decider, self._write, self._fresh_chance, plane="central", wall_offset_s=1e9)
         self.now = 100.0
         self._sequences = itertools.count(1)
         self._ids = itertools.count(1)
         self._decisions: list[Decision] = []
-        self._waiters: list[Waiter] = []
+        self._tickets: list[Ticket] = []
 
     def _fresh_chance(self) -> tuple[int, random.Random]:
         seed = self.rng.getrandbits(32)
@@ -81,12 +94,12 @@ class History:
         return self._left == 0
 
     def go_on(self, steps: int) -> None:
-        happenings = [self._report] * 5 + [self._ask] * 8 + [self._bind] * 3 + [self._time, self._lose, self._give_up, self._seen]
+        happenings = [self._report] * 5 + [self._ask] * 8 + [self._ring] * 3 + [self._time, self._lose, self._give_up, self._told]
         for _ in range(steps):
             self.now += self.rng.choice((0.0, 0.01, 0.1, 0.1, 0.7)) * 4 / len(self._names)  # a report of each about every 3 s
             self.rng.choice(happenings)()
 
-    def _report(self) -> None:
+    def _state(self) -> WorkerState:
         rng = self.rng
         name = rng.choice(self._names)
         models = {}
@@ -99,7 +112,7 @@ class History:
         busy = rng.randrange(5)
         rng.shuffle(self._decisions)
         arrived = [self._decisions.pop() for _ in range(min(len(self._decisions), rng.randrange(4)))]
-        state = WorkerState(
+        return WorkerState(
             name,
             models,
             queue_depth=rng.randrange(6),
@@ -118,10 +131,27 @@ class History:
             outcomes=tuple(DecisionOutcome(each.decision_id, rng.choice(list(CacheResult))) for each in arrived),
             cache=CacheCounters(hits=rng.randrange(9)) if rng.random() < 0.5 else None,
         )
+
+    def _report(self) -> None:
+        self._hear(Reported(self._state(), is_streamed=self.rng.random() < 0.9, stream=self.rng.randrange(3)))
+
+    def _told(self) -> None:
+        written_at = self.now - self.rng.choice((0.0, 0.2, 2.0))
+        self._hear(Told(self._state(), self.rng.choice(list(Liveness)), written_at, written_at - 0.5))
+
+    def _hear(self, fact: Fact) -> None:
         with suppress(RoostError):
-            if self.view.apply(state, self.now, is_streamed=rng.random() < 0.9, stream=rng.randrange(3)).is_accepted:
-                self.placer.settle(name, state.outcomes, self.now)
-        self._bind(name, has_opened=rng.random() < 0.5)
+            self.decider.hear(fact, self.now)
+        effects = self.decider.effects()
+        self.journal.heard(fact, self.now, effects)
+        self._were_answered(effects)
+
+    def _were_answered(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Answered):
+                self._tickets.remove(effect.ticket)
+                if isinstance(effect.result, Decision):
+                    self._decisions.append(effect.result)
 
     def _ask(self) -> None:
         rng = self.rng
@@ -134,43 +164,43 @@ class History:
             excluded=frozenset(rng.choice(self._names) for _ in range(rng.choice((0, 0, 3)))),
             may_queue=self._may_queue and rng.random() < 0.7,
         )
-        with suppress(RoostError):
-            decision = self.dispatcher.place(request, self.now)
-            if decision is None:
-                self._waiters.append(self.dispatcher.wait(request, self.now))
-            else:
-                self._decisions.append(decision)
+        answer: Decision | Ticket | RoostError
+        try:
+            answer = self.decider.ask(request, self.now)
+        except RoostError as refusal:
+            answer = refusal
+        if isinstance(answer, Ticket):
+            self._tickets.append(answer)
+        elif isinstance(answer, Decision):
+            self._decisions.append(answer)
+        self.journal.asked(request, self.now, answer)
 
-    def _bind(self, changed: str = "", *, has_opened: bool = False) -> None:
-        for waiter, result in self.dispatcher.bind(self.now, changed, has_opened=has_opened):
-            self._waiters.remove(waiter)
-            if isinstance(result, Decision):
-                self._decisions.append(result)
+    def _ring(self) -> None:
+        self.decider.handle_timer(self.now)
+        effects = self.decider.effects()
+        self._were_answered(effects)
+        self.journal.rang(self.now, effects)
 
     def _time(self) -> None:
-        self.placer.advance(self.now)
-        self.view.advance(self.now, expected_interval_s=self.rng.choice((None, 0.25)))
+        self._hear(TimePassed())
+        self._hear(SilenceJudged(self.rng.choice((None, 0.25))))
 
     def _lose(self) -> None:
-        name = self.rng.choice(self._names)
-        self.rng.choice(
-            (
-                lambda: self.view.stream_lost(name, 1, self.now, stream=1),
-                lambda: self.view.judge(name, self.rng.choice(list(Liveness)), self.now),
-                lambda: self.view.forget(name),
-                lambda: self.view.leave(name, 1, 2),
-            )
-        )()
+        name, rng = self.rng.choice(self._names), self.rng
+        losses = (StreamLost(name, 1, 1), Judged(name, rng.choice(list(Liveness))), Forgotten(name), StreamEnded(name, 1, 2))
+        self._hear(rng.choice(losses))
 
     def _give_up(self) -> None:
-        if self._waiters:
-            self.dispatcher.take_out(self._waiters.pop(self.rng.randrange(len(self._waiters))))
+        if self._tickets:
+            ticket = self._tickets.pop(self.rng.randrange(len(self._tickets)))
+            if self.decider.give_up(ticket, self.now):
+                self.journal.gave_up(ticket, self.now)
 
-    def _seen(self) -> None:
-        self.placer.seen(self.rng.choice(self._names), self.now - 0.5)
+    def stop(self) -> None:
+        self._hear(Stopping("the decider"))
 
 
-def happened(text: str) -> Iterator[Beginning | Event]:
+def happened(text: str) -> Iterator[Beginning | Event | earlier.Event]:
     """What the text of one file tells."""
     return Reader().read(text.splitlines(keepends=True))
 

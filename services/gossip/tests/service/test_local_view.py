@@ -11,16 +11,16 @@ import pytest
 from roost.cluster.errors import NoWorkers
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, Liveness, ModelStatus, Phase, WorkerState
-from roost.gossip.local_view import ARRIVAL_S, LocalView
+from roost.gossip.local_view import ARRIVAL_S, NEVER_S, LocalView, sidecar_terms
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import ColdChanged, Happening, HotChanged, MemberChanged, Peer
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Status
 from roost.gossip.records import records_of
-from roost.placement.placer import Placer
+from roost.placement.decider import Decider
+from roost.placement.decision import Decision
+from roost.placement.effects import Answered
 from roost.placement.request import PlacementRequest
-
-NEVER = 1e12
 
 
 @dataclass
@@ -32,8 +32,9 @@ class World:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        view = ClusterView(dead_after_s=NEVER, catalogue=[CatalogueModel("a", "simulated", 100)])
-        self.local = LocalView(view, Placer(view, rng=random.Random(1), decider="g"), self, self.counters, wall_offset_s=1000.0)
+        view = ClusterView(dead_after_s=NEVER_S, catalogue=[CatalogueModel("a", "simulated", 100)])
+        self.decider = Decider(view, sidecar_terms("g", "expected-wait"), rng=random.Random(1))
+        self.local = LocalView(self.decider.hear, view.entries, self, self.counters, wall_offset_s=1000.0)
 
     def peers(self) -> tuple[Peer, ...]:
         return ()
@@ -59,12 +60,12 @@ class World:
 
     def liveness(self, now: float, name: str = "worker-1") -> Liveness | None:
         self.local.refresh(now)
-        entry = self.local.view.entries.get(name)
+        entry = self.decider.view.entries.get(name)
         return None if entry is None else entry.liveness
 
     def decide(self, now: float) -> str:
         self.local.refresh(now)
-        return self.local.placer.decide(PlacementRequest("r", "a"), now).worker_id
+        return self.decider.placer.decide(PlacementRequest("r", "a"), now).worker_id
 
 
 def world_with_worker() -> World:
@@ -78,7 +79,7 @@ def world_with_worker() -> World:
 def test_the_age_of_an_entry_counts_from_when_its_sidecar_wrote_it_down() -> None:
     world = world_with_worker()
     world.local.refresh(11.5)
-    [entry] = world.local.view.entries.values()
+    [entry] = world.decider.view.entries.values()
     assert (entry.age_s(12.0), entry.state.timestamp) == (2.0, 1010.0)
 
 
@@ -145,7 +146,7 @@ def test_a_worker_whose_clock_went_back_is_believed_because_its_sidecar_says_so(
     assert world.liveness(10.1) is Liveness.LIVE
     world.tells(epoch=3)
     assert world.liveness(10.2) is Liveness.LIVE
-    assert world.local.view.entries["worker-1"].state.epoch == 3
+    assert world.decider.view.entries["worker-1"].state.epoch == 3
 
 
 def test_reservations_end_with_a_load_that_was_written_after_the_request_arrived() -> None:
@@ -153,19 +154,24 @@ def test_reservations_end_with_a_load_that_was_written_after_the_request_arrived
     world.decide(10.1)
     world.load(Load(busy_slots=1), 10.1 + ARRIVAL_S / 2)
     world.local.refresh(11.0)
-    assert world.local.placer.reserved("worker-1") == 1
+    assert world.decider.placer.reserved("worker-1") == 1
     world.load(Load(busy_slots=1), 10.2 + ARRIVAL_S)
     world.local.refresh(11.0)
-    assert world.local.placer.reserved("worker-1") == 0
+    assert world.decider.placer.reserved("worker-1") == 0
 
 
-def test_what_became_available_is_told_once() -> None:
-    world = world_with_worker()
-    world.local.refresh(10.1)
-    assert (world.local.opened(), world.local.opened()) == (["worker-1"], [])
-    world.load(Load(queue_depth=1), 10.2)
+def test_who_waits_is_decided_when_a_member_that_has_a_worker_is_heard_of() -> None:
+    world = World()
+    waits = world.decider.ask(PlacementRequest("r", "a", may_queue=True), 10.0)
+    world.member(Happening.JOINED, Status.ALIVE)
+    world.tells()
+    world.local.refresh(10.1)  # nothing is known of its load yet
+    world.load(Load(), 10.2)
     world.local.refresh(10.3)
-    assert world.local.opened() == []
+    [answered] = [each for each in world.decider.effects() if isinstance(each, Answered)]
+    assert answered.ticket is waits
+    assert isinstance(answered.result, Decision)
+    assert answered.result.worker_id == "worker-1"
 
 
 def test_records_that_cannot_be_read_are_counted_and_their_worker_gets_nothing() -> None:
@@ -180,5 +186,5 @@ def test_records_that_cannot_be_read_are_counted_and_their_worker_gets_nothing()
 def test_a_member_that_the_node_has_forgotten_is_forgotten() -> None:
     world = world_with_worker()
     world.local.refresh(10.1)
-    world.local.forget_pruned(["worker-2"], "worker-9")
+    world.local.forget_pruned(["worker-2"], "worker-9", 10.2)
     assert world.liveness(10.2) is None

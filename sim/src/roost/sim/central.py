@@ -1,7 +1,6 @@
 """The central plane in virtual time: one coordinator, told by every worker.
 
-State: the coordinator's own view, placer and waiting requests (`roost.coordinator.central`, `roost.placement.dispatcher`), or none of them
-while it is down.
+State: the coordinator's decider, or none while it is down.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from dataclasses import dataclass
 
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
-from roost.coordinator.central import Central
-from roost.placement.dispatcher import Copy
+from roost.placement.decider import Decider
+from roost.placement.effects import Changed, Life, Load
+from roost.placement.facts import Reported, SilenceJudged, StreamLost
 from roost.placement.placer import Placer
 from roost.placement.request import PlacementRequest
 from roost.sim.agenda import Agenda
-from roost.sim.deciding import Decider
+from roost.sim.deciding import Deciding
 from roost.sim.flight import Flight
 from roost.sim.links import Board, ReportLink, Reports
 from roost.sim.machine import Machine
@@ -47,8 +47,9 @@ class Knowing:
         return max(self.reservation_bound_s, 2.0 * self.staleness_s)
 
 
-MakePlacer = Callable[[ClusterView, str, float], Placer]
+MakeDecider = Callable[[ClusterView, str, float], Decider]
 """Called with the view, the decider's name and how long reservations last."""
+_WORDS = {Life.SUSPECTED: "suspect", Life.DIED: "dead", Life.FORGOTTEN: "forgotten"}
 
 
 class CentralPlane:
@@ -61,7 +62,7 @@ class CentralPlane:
         agenda: Agenda,
         machines: Sequence[Machine],
         knowing: Knowing,
-        make_placer: MakePlacer,
+        make_decider: MakeDecider,
         *,
         seed: int,
         note: Callable[[str], None],
@@ -71,7 +72,8 @@ class CentralPlane:
         self._machines = machines
         self._by_name = {machine.node_id: machine for machine in machines}
         self._knowing = knowing
-        self._make_placer = make_placer
+        self._make_decider = make_decider
+        self.deciders: list[Decider] = []  # of all its lives
         self._note = note
         self._lives = 0
         self._links: list[ReportLink] = []
@@ -91,7 +93,7 @@ class CentralPlane:
 
     def ask(self, flight: Flight, request: PlacementRequest, asker: Asker) -> None:
         if self.is_up:
-            self._decider.ask(flight, request, asker)
+            self._deciding.ask(flight, request, asker)
         else:
             asker.unreachable(flight)
 
@@ -99,39 +101,41 @@ class CentralPlane:
         if self._board is not None and self._board.is_fresh:
             self._board.renew()
 
-    def _have_loaded(self, copy: Copy) -> None:
+    def _have_loaded(self, load: Load) -> None:
         """The coordinator's command to a worker, which takes as long as a report does."""
         delay_s = 0.0 if self._knowing.reports is None else self._knowing.reports.delay_s
-        self._agenda.at(self._agenda.now + delay_s, self._by_name[copy.node_id].preload, copy.model)
+        self._agenda.at(self._agenda.now + delay_s, self._by_name[load.node_id].preload, load.model)
 
     # --- hearing ----------------------------------------------------------------------------------
 
     def report(self, state: WorkerState, stream: int) -> None:
         """A worker's report arrived."""
-        reported = self._central.report(state, self._agenda.now, is_streamed=True, stream=stream)
-        if reported.is_accepted and self._decider.has_waiting:
-            self._decider.heard_of(state.node_id, has_opened=reported.has_opened)
+        self._deciding.hear(Reported(state, is_streamed=True, stream=stream), self._agenda.now)
 
     def stream_lost(self, node_id: str, epoch: int, stream: int) -> None:
         """A worker's stream broke."""
-        if self.is_up and self._central.stream_lost(node_id, epoch, self._agenda.now, stream=stream):
+        if self.is_up and self._deciding.hear(StreamLost(node_id, epoch, stream), self._agenda.now):
             self._note(f"coordinator suspects {node_id}")
 
     def _somebody_changed(self) -> None:
         """Where all is known at once, those who wait are looked at as soon as anything changes."""
-        if self.is_up and self._decider.has_waiting:
+        if self.is_up and self._deciding.has_waiting:
             self._agenda.at(self._agenda.now, self._renew, None)
 
     def _renew(self, _: None) -> None:
-        if self.is_up and self._decider.has_waiting:
+        if self.is_up and self._deciding.has_waiting:
             self._refresh()
 
     def _tick(self, life: int) -> None:
         if life != self._lives or not self.is_up:
             return
-        for change in self._central.advance(self._agenda.now, expected_interval_s=TICK_S):
-            self._note(f"coordinator: {change.node_id} is {change.after.value if change.after else 'forgotten'}")
+        self._deciding.hear(SilenceJudged(TICK_S), self._agenda.now)
         self._agenda.at(self._agenda.now + TICK_S, self._tick, life)
+
+    def _befell(self, changed: Changed) -> None:
+        """What silence made the coordinator believe; broken streams are noted where they break."""
+        if changed.silent_s:
+            self._note(f"coordinator: {changed.node_id} is {_WORDS[changed.life]}")
 
     # --- falling and rising -----------------------------------------------------------------------
 
@@ -141,9 +145,10 @@ class CentralPlane:
         self._lives += 1
         is_told = self._knowing.reports is not None
         view = ClusterView() if is_told else ClusterView(dead_after_s=NEVER_S)
-        placer = self._make_placer(view, f"c{self._lives}", self._knowing.bound_s)
-        self._central = Central(view, placer)
-        self._decider = Decider(self._agenda, placer, self._refresh, self._have_loaded)
+        decider = self._make_decider(view, f"c{self._lives}", self._knowing.bound_s)
+        self.deciders.append(decider)
+        self._deciding = Deciding(self._agenda, decider, load=self._have_loaded, changed=self._befell)
+        self._deciding.refresh = self._refresh
         self.is_up = True
         if is_told:
             self._agenda.at(self._agenda.now + TICK_S, self._tick, self._lives)
@@ -151,7 +156,7 @@ class CentralPlane:
                 for link in self._links:
                     link.connect()
             return
-        later_s = 0.0 if placer.is_patient or self._knowing.staleness_s else self._knowing.bound_s / 2
+        later_s = 0.0 if decider.placer.is_patient or self._knowing.staleness_s else self._knowing.bound_s / 2
         self._board = Board(self._agenda, self, every_s=self._knowing.staleness_s, arrivals_later_s=later_s)
         for machine in self._machines:
             self._board.add(machine)
@@ -164,7 +169,7 @@ class CentralPlane:
         self.is_up = False
         for link in self._links:
             link.lost()
-        for flight, asker in self._decider.fall():
+        for flight, asker in self._deciding.fall():
             asker.unreachable(flight)
 
     def worker_crashed(self, number: int) -> None:
@@ -172,7 +177,7 @@ class CentralPlane:
             self._links[number].lost()
         elif self.is_up:
             machine = self._machines[number]
-            self._central.stream_lost(machine.node_id, machine.lives, self._agenda.now)
+            self._deciding.hear(StreamLost(machine.node_id, machine.lives), self._agenda.now)
 
     def worker_booted(self, number: int) -> None:
         if self._links:
@@ -196,7 +201,7 @@ class CentralPlane:
     @property
     def placer(self) -> Placer:
         """The decider of this life."""
-        return self._central.placer
+        return self._deciding.decider.placer
 
     def __repr__(self) -> str:
-        return f"<CentralPlane {self._central!r} {self._decider!r}>" if self.is_up else "<CentralPlane down>"
+        return f"<CentralPlane {self._deciding!r}>" if self.is_up else "<CentralPlane down>"

@@ -1,7 +1,6 @@
-"""One decider and those who wait in it: the placer, the dispatcher, and the callers of waiting requests.
+"""One life of a decider in virtual time: told, asked and woken by the agenda, which brings its answers to those who asked.
 
-State: the callers, and when the dispatcher wants to be asked again. It does what `roost.service.scheduler.plane` does, with events in place
-of tasks.
+State: the callers of waiting requests, and when the agenda wakes it next. All rules are the decider's own (`roost.placement.decider`).
 """
 
 from __future__ import annotations
@@ -9,29 +8,36 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from roost.cluster.errors import NoWorkers, RoostError
-from roost.placement.decision import Action
-from roost.placement.dispatcher import Bound, Copy, Dispatcher, Waiter
-from roost.placement.placer import Placer
+from roost.cluster.errors import RoostError
+from roost.placement.decider import Decider
+from roost.placement.decision import Decision
+from roost.placement.dispatcher import Ticket
+from roost.placement.effects import Answered, Changed, Effect, Load
+from roost.placement.facts import Fact
 from roost.placement.request import PlacementRequest
-from roost.service.scheduler.waiting import MAX_WAIT_S
 from roost.sim.agenda import Agenda
 from roost.sim.flight import Flight
 from roost.sim.planes import Asker
 
 
-class Decider:
-    """One life of it. `refresh` is called before each look at the view; `tell`, if there is one, has a worker load a model."""
+def _nobody(_effect: object) -> None:
+    """Does nothing."""
 
-    def __init__(self, agenda: Agenda, placer: Placer, refresh: Callable[[], None], tell: Callable[[Copy], None] | None = None) -> None:
+
+class Deciding:
+    """`load` has a worker load a model, `changed` is told what befell one. `refresh` is called before each look at the view."""
+
+    def __init__(
+        self, agenda: Agenda, decider: Decider, *, load: Callable[[Load], None], changed: Callable[[Changed], None] = _nobody
+    ) -> None:
         self.is_up = True
-        self.placer = placer
+        self.decider = decider
+        self.refresh: Callable[[], None] = lambda: None
         self._agenda = agenda
-        self._refresh = refresh
-        self._tell_worker = tell
-        self._dispatcher = Dispatcher(placer, can_tell=tell is not None)
-        self._callers: dict[Waiter, tuple[Flight, Asker]] = {}
-        self._rings_at = math.inf
+        self._load = load
+        self._changed = changed
+        self._callers: dict[Ticket, tuple[Flight, Asker]] = {}
+        self._wakes_at = math.inf
 
     @property
     def has_waiting(self) -> bool:
@@ -39,27 +45,24 @@ class Decider:
 
     def ask(self, flight: Flight, request: PlacementRequest, asker: Asker) -> None:
         """Decides, or lets the request wait."""
-        now = self._agenda.now
         flight.waited_for_load = False
-        self._refresh()
+        self.refresh()
         try:
-            decision = self._dispatcher.place(request, now)
-            self._make_copies()
-            if decision is None:
-                self._wait(flight, request, asker, now)
-                return
+            answer = self.decider.ask(request, self._agenda.now)
         except RoostError as error:
             asker.refused(flight, error)
             return
-        asker.decided(flight, decision)
+        if isinstance(answer, Ticket):
+            self._callers[answer] = (flight, asker)
+            self._carry_out()
+        else:
+            asker.decided(flight, answer)
 
-    def heard_of(self, node_id: str, *, has_opened: bool) -> None:
-        """A worker may have room for those who wait."""
-        if self._callers and self.is_up:
-            self._refresh()
-            self._tell(self._dispatcher.bind(self._agenda.now, node_id, has_opened=has_opened))
-            self._make_copies()
-            self._set_timer()
+    def hear(self, fact: Fact, now: float) -> bool:
+        """Something happened. False if that changed nothing."""
+        is_new = self.decider.hear(fact, now)
+        self._carry_out()
+        return is_new
 
     def fall(self) -> list[tuple[Flight, Asker]]:
         """The process is gone: those who waited."""
@@ -67,46 +70,38 @@ class Decider:
         callers, self._callers = list(self._callers.values()), {}
         return callers
 
-    def _wait(self, flight: Flight, request: PlacementRequest, asker: Asker, now: float) -> None:
-        """Raises NoCapacity."""
-        waiter = self._dispatcher.wait(request, now)
-        self._callers[waiter] = (flight, asker)
-        self._agenda.at(now + min(request.deadline_s or MAX_WAIT_S, MAX_WAIT_S), self._give_up, waiter)
-        self._set_timer()
+    def _carry_out(self) -> None:
+        for effect in self.decider.effects():
+            self._do(effect)
+        if self._callers:
+            at = self.decider.next_timer()
+            if at is not None and at < self._wakes_at:
+                self._wakes_at = at
+                self._agenda.at(at, self._wake, at)
 
-    def _give_up(self, waiter: Waiter) -> None:
-        caller = self._callers.pop(waiter, None)
-        if caller is not None and self._dispatcher.take_out(waiter):
-            flight, asker = caller
-            asker.refused(flight, NoWorkers(f"no worker could take {flight.model} in time"))
+    def _do(self, effect: Effect) -> None:
+        if isinstance(effect, Answered):
+            caller = self._callers.pop(effect.ticket, None)
+            if caller is not None:
+                self._tell(*caller, effect.result)
+        elif isinstance(effect, Load):
+            self._load(effect)
+        else:
+            self._changed(effect)
 
-    def _make_copies(self) -> None:
-        if self._tell_worker is not None:
-            for copy in self._dispatcher.take_copies():
-                self._tell_worker(copy)
+    def _tell(self, flight: Flight, asker: Asker, result: Decision | RoostError) -> None:
+        if isinstance(result, RoostError):
+            asker.refused(flight, result)
+        else:
+            flight.waited_for_load = result.waited_for_load
+            asker.decided(flight, result)
 
-    def _set_timer(self) -> None:
-        at = self._dispatcher.next_timer()
-        if at < self._rings_at:
-            self._rings_at = at
-            self._agenda.at(at, self._ring, at)
-
-    def _ring(self, at: float) -> None:
-        if at == self._rings_at:
-            self._rings_at = math.inf
-            self.heard_of("", has_opened=False)
-
-    def _tell(self, bound: list[Bound]) -> None:
-        for waiter, result in bound:
-            caller = self._callers.pop(waiter, None)
-            if caller is None:
-                continue
-            flight, asker = caller
-            if isinstance(result, RoostError):
-                asker.refused(flight, result)
-            else:
-                flight.waited_for_load = result.action is Action.SERVE and not waiter.found_ready
-                asker.decided(flight, result)
+    def _wake(self, at: float) -> None:
+        if at == self._wakes_at and self.is_up:
+            self._wakes_at = math.inf
+            self.refresh()
+            self.decider.handle_timer(self._agenda.now)
+            self._carry_out()
 
     def __repr__(self) -> str:
-        return f"<Decider {self.placer!r}, {len(self._callers)} wait>"
+        return f"<Deciding {self.decider!r}, {len(self._callers)} wait>"

@@ -14,13 +14,14 @@ from typing import Final
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
 from roost.flow.terms import REACH_TIMEOUT_S
-from roost.gossip.app import NEVER_S, RESERVATION_BOUND_S
+from roost.gossip.local_view import NEVER_S
 from roost.gossip.protocol.events import Event, MemberChanged
-from roost.placement.placer import Placer
+from roost.placement.decider import Decider
+from roost.placement.effects import Load
 from roost.placement.request import PlacementRequest
 from roost.sim.ageing import Ageing
 from roost.sim.agenda import Agenda
-from roost.sim.deciding import Decider
+from roost.sim.deciding import Deciding
 from roost.sim.flight import Flight
 from roost.sim.gossip_network import GossipNetwork
 from roost.sim.links import ReportLink, Reports
@@ -34,13 +35,14 @@ PROTOCOL_NODES: Final = 50  # of which the protocol costs a few seconds a virtua
 WARM_S: Final = 8.0  # before time begins: everybody has heard of everybody
 PRUNE_S: Final = 1.0
 
-MakePlacer = Callable[[ClusterView, str, float], Placer]
+MakeDecider = Callable[[ClusterView, str], Decider]
+"""Called with the view and the decider's name."""
 
 
 @dataclass(slots=True)
 class _Sidecar:
     known: Known
-    decider: Decider
+    deciding: Deciding
 
 
 class _Ear:
@@ -56,8 +58,8 @@ class _Ear:
 
     def report(self, state: WorkerState, stream: int) -> None:
         sidecar = self._plane.sidecar(self._number)
-        if sidecar is not None and sidecar.known.own_report(state, stream):
-            sidecar.decider.heard_of(state.node_id, has_opened=False)
+        if sidecar is not None:
+            sidecar.known.own_report(state, stream)
 
     def stream_lost(self, node_id: str, epoch: int, stream: int) -> None:
         del epoch, stream
@@ -81,7 +83,7 @@ class GossipPlane:
         agenda: Agenda,
         machines: Sequence[Machine],
         reports: Reports,
-        make_placer: MakePlacer,
+        make_decider: MakeDecider,
         *,
         seed: int,
         note: Callable[[str], None],
@@ -93,7 +95,10 @@ class GossipPlane:
         self._agenda = agenda
         self._machines = machines
         self._names = [machine.node_id for machine in machines]
-        self._make_placer = make_placer
+        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self._make_decider = make_decider
+        self.deciders: list[Decider] = []  # of all sidecars' lives
+        self._delay_s = reports.delay_s
         self._note = note
         self._is_protocol = is_protocol
         self._entries = range(len(machines)) if is_protocol else range(entries)
@@ -140,7 +145,7 @@ class GossipPlane:
                 self._agenda.at(self._agenda.now + REACH_TIMEOUT_S, self._ask_from, later)
                 return
             if sidecar is not None:
-                sidecar.decider.ask(flight, request, asker)
+                sidecar.deciding.ask(flight, request, asker)
                 return
         asker.unreachable(flight)
 
@@ -153,13 +158,20 @@ class GossipPlane:
         sidecar = self._sidecars[number]
         if sidecar is None or not isinstance(sidecar.known, ProtocolKnown):
             return
-        is_urgent = sidecar.known.happened(event)
+        sidecar.known.happened(event)
         if isinstance(event, MemberChanged):
             self._note_once(event.member.name, event.happening.value)
-        if is_urgent and sidecar.decider.has_waiting:
+        if sidecar.deciding.has_waiting:
             sidecar.known.refresh()
-            for worker in sidecar.known.local.opened():
-                sidecar.decider.heard_of(worker, has_opened=True)
+
+    def _have_loaded(self, load: Load) -> None:
+        """A sidecar's command to its own worker, or to another by that worker's sidecar."""
+        self._agenda.at(self._agenda.now + 2 * self._delay_s, self._preload, load)
+
+    def _preload(self, load: Load) -> None:
+        number = self._numbers[load.node_id]
+        if number not in self._cut():
+            self._machines[number].preload(load.model)
 
     def _note_once(self, name: str, what: str) -> None:
         """The first sidecar to notice is noted; the others say the same."""
@@ -171,8 +183,7 @@ class GossipPlane:
         number, sidecar = told
         node = self._network.nodes[number]
         if self._sidecars[number] is sidecar and node is not None and isinstance(sidecar.known, ProtocolKnown):
-            sidecar.known.local.opened()
-            sidecar.known.local.forget_pruned([peer.name for peer in node.peers()], self._names[number])
+            sidecar.known.local.forget_pruned([peer.name for peer in node.peers()], self._names[number], self._agenda.now)
             self._agenda.at(self._agenda.now + PRUNE_S, self._tick, told)
 
     # --- falling and rising -----------------------------------------------------------------------
@@ -180,14 +191,16 @@ class GossipPlane:
     def _boot(self, number: int) -> None:
         self._lives += 1
         catalogue = self._machines[number].catalogue_models()
-        view = ClusterView(dead_after_s=NEVER_S, catalogue=catalogue)
-        placer = self._make_placer(view, f"g{self._lives}", RESERVATION_BOUND_S)
+        decider = self._make_decider(ClusterView(dead_after_s=NEVER_S, catalogue=catalogue), f"g{self._lives}")
+        self.deciders.append(decider)
+        deciding = Deciding(self._agenda, decider, load=self._have_loaded)
         known: Known
         if self._is_protocol:
-            known = ProtocolKnown(number, view, placer, self._network, self._agenda)
+            known = ProtocolKnown(number, deciding.hear, decider.view.entries, self._network, self._agenda)
         else:
-            known = RumouredKnown(number, self._names, view, placer, self._rumours, self._agenda, is_listening=number in self._entries)
-        sidecar = _Sidecar(known, Decider(self._agenda, placer, known.refresh))
+            known = RumouredKnown(number, self._names, deciding.hear, self._rumours, self._agenda, is_listening=number in self._entries)
+        deciding.refresh = known.refresh
+        sidecar = _Sidecar(known, deciding)
         self._sidecars[number] = sidecar
         if self._is_protocol:
             self._agenda.at(self._agenda.now + PRUNE_S, self._tick, (number, sidecar))
@@ -205,7 +218,7 @@ class GossipPlane:
         if isinstance(sidecar.known, RumouredKnown):
             sidecar.known.fall()
             self._rumours.miss([number])
-        for flight, asker in sidecar.decider.fall():
+        for flight, asker in sidecar.deciding.fall():
             asker.unreachable(flight)
 
     def worker_booted(self, number: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from roost.cluster.view import ClusterView
-from roost.placement.placer import Placer
+from roost.gossip.local_view import sidecar_terms
+from roost.placement.decider import Decider
+from roost.placement.terms import Terms
 from roost.sim.agenda import Agenda
 from roost.sim.central import CentralPlane, Knowing
 from roost.sim.faults import Fault
@@ -22,24 +23,22 @@ from roost.sim.seeds import rng_for
 ENTRIES = 16  # sidecars that clients ask where delays are drawn
 
 
-class Placers:
-    """Makes deciders' placers; each has its own source of chance. Raises InvalidField if there is no such policy."""
+class Deciders:
+    """Makes deciders; each has its own source of chance. Raises InvalidField if there is no such policy."""
 
     def __init__(self, policy: str, seed: int) -> None:
         self.policy = policy
         self.seed = seed
         self._make_policy = policy_named(policy)
 
-    def __call__(self, view: ClusterView, decider: str, bound_s: float, *, is_view_shared: bool = False) -> Placer:
-        return Placer(
-            view,
-            self.policy,
-            rng=rng_for(self.seed, f"placer {decider}"),
-            decider=decider,
-            reservation_bound_s=bound_s,
-            is_view_shared=is_view_shared,
-            make_policy=self._make_policy,
-        )
+    def coordinator(self, view: ClusterView, name: str, reservation_bound_s: float) -> Decider:
+        return self._of(view, Terms(name, self.policy, can_tell=True, reservation_bound_s=reservation_bound_s))
+
+    def sidecar(self, view: ClusterView, name: str) -> Decider:
+        return self._of(view, sidecar_terms(name, self.policy))
+
+    def _of(self, view: ClusterView, terms: Terms) -> Decider:
+        return Decider(view, terms, rng=rng_for(self.seed, f"placer {terms.decider}"), make_policy=self._make_policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class PlaneParts:
     agenda: Agenda
     machines: Sequence[Machine]
     knowing: Knowing
-    placers: Placers
+    deciders: Deciders
     note: Callable[[str], None]
 
     def plane(self, name: str, gossip: GossipSetting) -> Plane:
@@ -78,7 +77,7 @@ class PlaneParts:
         return self._gossip(gossip, is_second=False)
 
     def _central(self) -> CentralPlane:
-        return CentralPlane(self.agenda, self.machines, self.knowing, self.placers, seed=self.placers.seed, note=self.note)
+        return CentralPlane(self.agenda, self.machines, self.knowing, self.deciders.coordinator, seed=self.deciders.seed, note=self.note)
 
     def _gossip(self, setting: GossipSetting, *, is_second: bool) -> GossipPlane:
         workers = len(self.machines)
@@ -86,8 +85,8 @@ class PlaneParts:
             self.agenda,
             self.machines,
             self.knowing.reports or Reports(),
-            partial(self.placers, is_view_shared=True),
-            seed=self.placers.seed,
+            self.deciders.sidecar,
+            seed=self.deciders.seed,
             note=self.note,
             entries=setting.entries_of(workers),
             is_protocol=setting.is_protocol(workers),

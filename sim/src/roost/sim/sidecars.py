@@ -1,6 +1,6 @@
 """What a sidecar knows, in two ways: by the protocol itself, or by records that reach it after a delay drawn from what the protocol takes.
 
-Both are the product's view and placer, brought up to date when somebody asks. The second way is for large clusters, where n nodes that each
+Both tell the product's decider, when somebody asks. The second way is for large clusters, where n nodes that each
 keep n records would cost n² of everything: see `Ageing` for what it leaves out.
 """
 
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from roost.cluster.view import ClusterView
+from roost.cluster.worker_entry import WorkerEntry
 from roost.cluster.worker_state import Liveness, WorkerState
-from roost.gossip.local_view import ARRIVAL_S, LocalView
+from roost.gossip.local_view import ARRIVAL_S, Hear, LocalView
 from roost.gossip.protocol.config import StateParameters
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import Event
 from roost.gossip.publishing import Changes, Publishing
 from roost.gossip.records import load_of
-from roost.placement.placer import Placer
+from roost.placement.facts import Judged, Reported, Told
 from roost.placement.rng import Rng
 from roost.sim.ageing import Ageing
 from roost.sim.agenda import Agenda
@@ -33,23 +33,20 @@ PUBLISH = StateParameters()
 class Known(Protocol):
     """One sidecar's knowledge, in one life."""
 
-    @property
-    def view(self) -> ClusterView: ...
-
-    def own_report(self, state: WorkerState, stream: int) -> bool:
-        """Our own worker said something: taken in, and told to the others. False if it is old."""
+    def own_report(self, state: WorkerState, stream: int) -> None:
+        """Our own worker said something: taken in, and told to the others, unless it is old."""
 
     def own_lost(self, node_id: str) -> None:
         """Our own worker's stream broke."""
 
     def refresh(self) -> None:
-        """Bring the view up to date."""
+        """Tell the decider what has changed."""
 
 
 class ProtocolKnown:
     """By the protocol: the sidecar's own parts around one node of the network."""
 
-    def __init__(self, number: int, view: ClusterView, placer: Placer, network: GossipNetwork, agenda: Agenda) -> None:
+    def __init__(self, number: int, hear: Hear, entries: Mapping[str, WorkerEntry], network: GossipNetwork, agenda: Agenda) -> None:
         node = network.nodes[number]
         if node is None:
             raise AssertionError("the node must live before its view")
@@ -57,27 +54,21 @@ class ProtocolKnown:
         self._node = node
         self._network = network
         self._agenda = agenda
-        self.local = LocalView(view, placer, node, Counters(), wall_offset_s=WALL_OFFSET_S)
+        self._hear = hear
+        self.local = LocalView(hear, entries, node, Counters(), wall_offset_s=WALL_OFFSET_S)
         self._publishing = Publishing(self._publish, Counters())
         self._last: WorkerState | None = None
 
-    @property
-    def view(self) -> ClusterView:
-        return self.local.view
+    def happened(self, event: Event) -> None:
+        self.local.happened(event)
 
-    def happened(self, event: Event) -> bool:
-        """True if it may matter to somebody who waits."""
-        return self.local.happened(event)
-
-    def own_report(self, state: WorkerState, stream: int) -> bool:
-        applied = self.local.own_report(state, self._agenda.now, stream=stream)
-        if applied.is_accepted:
+    def own_report(self, state: WorkerState, stream: int) -> None:
+        if self._hear(Reported(state, is_streamed=True, stream=stream), self._agenda.now):
             self._last = state
             self._tell(state, Liveness.LIVE)
-        return applied.is_accepted
 
     def own_lost(self, node_id: str) -> None:
-        self.local.own_judged(node_id, Liveness.SUSPECT, self._agenda.now)
+        self._hear(Judged(node_id, Liveness.SUSPECT), self._agenda.now)
         if self._last is not None:
             self._tell(self._last, Liveness.SUSPECT)
 
@@ -133,21 +124,10 @@ class Rumours:
 class RumouredKnown:
     """By delayed records. `publish` of our own follows the protocol's pace: on change, at most twice a second, at least every 5 s."""
 
-    def __init__(  # noqa: PLR0913  # a sidecar's parts
-        self,
-        number: int,
-        names: Sequence[str],
-        view: ClusterView,
-        placer: Placer,
-        rumours: Rumours,
-        agenda: Agenda,
-        *,
-        is_listening: bool,
-    ) -> None:
-        self.view = view
+    def __init__(self, number: int, names: Sequence[str], hear: Hear, rumours: Rumours, agenda: Agenda, *, is_listening: bool) -> None:
         self._number = number
         self._names = names
-        self._placer = placer
+        self._hear = hear
         self._rumours = rumours
         self._agenda = agenda
         self._inbox: list[tuple[float, int, float, WorkerState | int]] = []
@@ -172,26 +152,20 @@ class RumouredKnown:
             if written_at >= self._heard_at.get(name, -math.inf):
                 self._heard_at[name] = written_at
                 newest[name] = (written_at, what)
-        self._placer.advance(now)
         for name, (written_at, what) in newest.items():
             if isinstance(what, int):
-                self.view.judge(name, Liveness.SUSPECT, now)
-                continue
-            self.view.apply(what, written_at, is_streamed=True)
-            self._placer.seen(name, written_at - ARRIVAL_S)
-            self.view.judge(name, Liveness.SUSPECT if what.is_draining else Liveness.LIVE, now)
+                self._hear(Judged(name, Liveness.SUSPECT), now)
+            else:
+                liveness = Liveness.SUSPECT if what.is_draining else Liveness.LIVE
+                self._hear(Told(what, liveness, written_at, written_at - ARRIVAL_S), now)
 
-    def own_report(self, state: WorkerState, stream: int) -> bool:
-        now = self._agenda.now
-        applied = self.view.apply(state, now, is_streamed=True, stream=stream)
-        if applied.is_accepted:
-            self._placer.settle(state.node_id, state.outcomes, now)
+    def own_report(self, state: WorkerState, stream: int) -> None:
+        if self._hear(Reported(state, is_streamed=True, stream=stream), self._agenda.now):
             self._is_here = True
             self._note(replace(state, outcomes=(), catalogue=None if self._state is not None else state.catalogue))
-        return applied.is_accepted
 
     def own_lost(self, node_id: str) -> None:
-        self.view.judge(node_id, Liveness.SUSPECT, self._agenda.now)
+        self._hear(Judged(node_id, Liveness.SUSPECT), self._agenda.now)
         self._is_here = False
         if self._state is not None:
             self._note(replace(self._state, is_draining=True))

@@ -24,7 +24,7 @@ from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
 from roost.sim.machine import UNBOUNDED, Machine
 from roost.sim.mishaps import Mishaps, Sampler
-from roost.sim.plane_of import GossipSetting, Placers, PlaneParts, knowing
+from roost.sim.plane_of import Deciders, GossipSetting, PlaneParts, knowing
 from roost.sim.popularity import Popularity, uniform
 from roost.sim.run import Run
 from roost.sim.seeds import rng_for
@@ -105,7 +105,7 @@ class Simulation:
         if unknown := sorted({number for fault in faults for number in fault.workers if not 0 <= number < workers}):
             raise ValueError(f"faults name worker {unknown[0]} and there are {workers}, numbered from 0")
         self.plane_name, self.policy, self.seed, self.slots = plane, policy, seed, slots
-        placers = Placers(policy, seed)
+        deciders = Deciders(policy, seed)
         known = knowing(plane, faults, reports, staleness_s, counts_own=counts_own_decisions)
         warm_s = gossip.WARM_S if plane != "central" else 0.0 if known.reports is None else central.WARM_S
         self.agenda = Agenda(begins_at=-warm_s)
@@ -137,7 +137,7 @@ class Simulation:
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
         setting = GossipSetting(entries, gossip_model, gossip_interval_s)
-        self.plane = PlaneParts(self.agenda, self.machines, known, placers, self.note).plane(plane, setting)
+        self.plane = PlaneParts(self.agenda, self.machines, known, deciders, self.note).plane(plane, setting)
         self._clients = Clients(
             self.agenda,
             self.plane,

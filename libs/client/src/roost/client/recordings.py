@@ -14,13 +14,15 @@ from roost.client.explaining import ExplainedDecision, explained_from_wire
 from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import DecisionOutcome
 from roost.placement.decision import Decision
-from roost.placement.recording.comparing import Asked, compare
-from roost.placement.recording.events import Beginning, Event, Terms
+from roost.placement.recording import earlier
+from roost.placement.recording.comparing import Both, compare
+from roost.placement.recording.events import Beginning, Event, Origin
 from roost.placement.recording.reading import BadRecording, Reader
 from roost.placement.recording.replay import Verified, verify
 from roost.placement.records import DecisionRecords, Seen
 from roost.placement.registry import policy_factory
 from roost.placement.request import PlacementRequest
+from roost.placement.terms import Terms
 from roost.service.scheduler.explaining import record_to_wire
 from roost.v1 import scheduler_pb2
 
@@ -34,6 +36,7 @@ class ReplayedFile:
 
     path: Path
     terms: Terms
+    origin: Origin
     verified: Verified
     note: str
 
@@ -44,7 +47,8 @@ class ComparedFile:
 
     path: Path
     terms: Terms
-    asked: list[Asked]
+    origin: Origin
+    asked: list[Both]
     note: str
 
 
@@ -61,7 +65,7 @@ def replay_file(path: Path, *, records: DecisionRecords | None = None) -> Replay
     """Raises BadRecording, and InvalidField if its policy is not known here."""
     with _opened(path) as opened:
         verified = verify(opened.happened(), random.Random, records=records)
-        return ReplayedFile(path, opened.terms, verified, opened.note)
+        return ReplayedFile(path, opened.terms, opened.origin, verified, opened.note)
 
 
 def compare_file(path: Path, policy: str) -> ComparedFile:
@@ -69,7 +73,7 @@ def compare_file(path: Path, policy: str) -> ComparedFile:
     policy_factory(policy)
     with _opened(path) as opened:
         asked = compare(opened.happened(), random.Random, policy)
-        return ComparedFile(path, opened.terms, asked, opened.note)
+        return ComparedFile(path, opened.terms, opened.origin, asked, opened.note)
 
 
 def terms_of(path: Path) -> Terms:
@@ -90,7 +94,7 @@ def explain_from(path: Path, request_id: str) -> tuple[list[ExplainedDecision], 
         records = _RecordsOf(request_id)
         done = replay_file(each, records=records)
         replayed.append(done)
-        plane, offset_s = _PLANES.get(done.terms.plane, scheduler_pb2.PLANE_UNSPECIFIED), done.terms.wall_offset_s
+        plane, offset_s = _PLANES.get(done.origin.plane, scheduler_pb2.PLANE_UNSPECIFIED), done.origin.wall_offset_s
         explained += [explained_from_wire(record_to_wire(record, plane, wall_offset_s=offset_s)) for record in records.of(request_id)]
     if not explained:
         raise NotRecorded(request_id, [str(each.path) for each in replayed], sum(each.verified.decisions for each in replayed))
@@ -119,9 +123,10 @@ class _RecordsOf(DecisionRecords):
 
 
 class _Opened:
-    """A file that is being read. `terms` are known after its first event, `note` after its last."""
+    """A file that is being read. `terms` and `origin` are known after its first event, `note` after its last."""
 
     terms: Terms
+    origin: Origin
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
@@ -131,10 +136,10 @@ class _Opened:
     def note(self) -> str:
         return self._reader.note
 
-    def happened(self) -> Iterator[Beginning | Event]:
+    def happened(self) -> Iterator[Beginning | Event | earlier.Event]:
         for each in self._reader.read(self._lines):
             if isinstance(each, Beginning):
-                self.terms = each.terms
+                self.terms, self.origin = each.terms, each.origin
             yield each
 
 

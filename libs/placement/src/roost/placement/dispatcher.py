@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,13 +18,13 @@ from roost.cluster.errors import NoCapacity, NoWorkers, RoostError
 from roost.placement.decision import Action, Decision
 from roost.placement.placer import Placer
 from roost.placement.policies.policy import Patience, Waiting
-from roost.placement.queue import PriorityQueue, Ticket
+from roost.placement.queue import Place, PriorityQueue
 from roost.placement.request import PlacementRequest
 
 MAX_WAITING = 1_000  # each holds a call open; beyond it callers are better off with a refusal and its retry hint
 RETRY_S = 0.1  # what no report tells of changes by then: demand that fades, residencies that come of age
 SOONEST_RETRY_S = 0.005
-TOLD_FOR_S = 1.0  # a worker that was told to load a model reports that it does by then; until then nobody else is told
+AGING_S = 10.0  # of waiting raise a priority by one
 # The first of a line is bound after this many of its model's loads, whatever it costs others: waiting longer to spare them a load of theirs
 # would be no fairness. At least a second, because a load that takes no time is no reason to be hasty.
 TURN_LOADS = 2.0
@@ -34,32 +34,33 @@ _LineKey = tuple[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Waiter:
-    """One waiting request, compared by identity. `found_ready`: when it came, some worker had its model ready."""
+class Ticket:
+    """One waiting request, compared by identity. `number` names it among those of one decider, from 1; it waits since `since`.
 
+    `found_ready`: when it came, some worker had its model ready.
+    """
+
+    number: int
     request: PlacementRequest
     since: float
     found_ready: bool
 
 
 class Bound(NamedTuple):
-    """What became of one waiter."""
+    """What became of one who waited."""
 
-    waiter: Waiter
+    ticket: Ticket
     result: Decision | RoostError
 
 
-class Copy(NamedTuple):
-    """A worker should load a model that is ready elsewhere, for those who wait."""
-
-    node_id: str
-    model: str
+Waits = Callable[[PlacementRequest, Patience, float], None]
+"""Told of each request that was asked for, or tried again, and waits; and of the time."""
 
 
 class LineSnapshot(NamedTuple):
     """Those who wait for the same model, by arrival; never nobody."""
 
-    waiters: tuple[Waiter, ...]
+    tickets: tuple[Ticket, ...]
     retry_at: float
     is_stuck: bool
 
@@ -68,23 +69,23 @@ class _Line:
     """Those who wait for the same model."""
 
     def __init__(self, capacity: int, aging_s: float) -> None:
-        self.queue: PriorityQueue[Waiter] = PriorityQueue(capacity=capacity, aging_s=aging_s)
-        self.tickets: OrderedDict[Waiter, Ticket] = OrderedDict()  # by arrival
+        self.queue: PriorityQueue[Ticket] = PriorityQueue(capacity=capacity, aging_s=aging_s)
+        self.tickets: OrderedDict[Ticket, Place] = OrderedDict()  # by arrival
         self.weight = 0.0
         self.weighted_arrivals = 0.0
         self.retry_at = 0.0
         self.is_stuck = False  # no worker can take them: only one that opens can change that
 
-    def add(self, waiter: Waiter) -> None:
-        self.tickets[waiter] = self.queue.push(waiter, waiter.request.priority, waiter.since)
-        self._count(waiter, 1)
+    def add(self, ticket: Ticket) -> None:
+        self.tickets[ticket] = self.queue.push(ticket, ticket.request.priority, ticket.since)
+        self._count(ticket, 1)
 
-    def remove(self, waiter: Waiter) -> bool:
-        ticket = self.tickets.pop(waiter, None)
-        if ticket is None:
+    def remove(self, ticket: Ticket) -> bool:
+        place = self.tickets.pop(ticket, None)
+        if place is None:
             return False
-        self.queue.remove(ticket)
-        self._count(waiter, -1)
+        self.queue.remove(place)
+        self._count(ticket, -1)
         return True
 
     def waited_s(self, now: float) -> float:
@@ -93,25 +94,22 @@ class _Line:
     def oldest_since(self) -> float:
         return next(iter(self.tickets)).since
 
-    def _count(self, waiter: Waiter, by: int) -> None:
-        weight = by * (1 + waiter.request.priority)
+    def _count(self, ticket: Ticket, by: int) -> None:
+        weight = by * (1 + ticket.request.priority)
         self.weight += weight
-        self.weighted_arrivals += weight * waiter.since
+        self.weighted_arrivals += weight * ticket.since
 
 
 class Dispatcher:
-    """Mutable, one owner. Time is the caller's, in seconds.
+    """Mutable, one owner. Time is the caller's, in seconds. `waits`, if there is one, can have workers told to load a model."""
 
-    `can_tell`: whoever owns it takes the copies that are wanted after each call and has workers load them (`take_copies`).
-    """
-
-    def __init__(self, placer: Placer, *, capacity: int = MAX_WAITING, aging_s: float = 10.0, can_tell: bool = False) -> None:
+    def __init__(self, placer: Placer, *, capacity: int = MAX_WAITING, aging_s: float = AGING_S, waits: Waits | None = None) -> None:
         self._placer = placer
         self._capacity = capacity
         self._aging_s = aging_s
-        self._can_tell = can_tell
-        self._copies: list[Copy] = []
-        self._told: dict[str, float] = {}  # models of which another copy was asked for, and when
+        self._waits = waits
+        self._can_tell = waits is not None
+        self._given = 0  # the number of the last ticket
         self._lines: dict[_LineKey, _Line] = {}
         self._count = 0
 
@@ -125,16 +123,12 @@ class Dispatcher:
         except NoWorkers:
             return None
         if isinstance(result, Patience):
-            self._note_copy(request, result, now)
+            if self._waits is not None:
+                self._waits(request, result, now)
             return None
         return result
 
-    def take_copies(self) -> list[Copy]:
-        """The copies that became wanted since this was last asked."""
-        copies, self._copies = self._copies, []
-        return copies
-
-    def wait(self, request: PlacementRequest, now: float) -> Waiter:
+    def wait(self, request: PlacementRequest, now: float) -> Ticket:
         """The request waits from now on, and is tried at the next `bind`. Raises NoCapacity."""
         if self._count >= self._capacity:
             raise NoCapacity(f"{self._capacity} requests wait for a worker already", 1.0)
@@ -143,16 +137,17 @@ class Dispatcher:
         if line is None:
             line = self._lines[key] = _Line(self._capacity, self._aging_s)
             line.retry_at = now
-        waiter = Waiter(request, now, found_ready=self._placer.holders(request.model) > 0)
-        line.add(waiter)
+        self._given += 1
+        ticket = Ticket(self._given, request, now, found_ready=self._placer.holders(request.model) > 0)
+        line.add(ticket)
         self._count += 1
-        return waiter
+        return ticket
 
-    def take_out(self, waiter: Waiter) -> bool:
+    def take_out(self, ticket: Ticket) -> bool:
         """The caller does not wait any more. False if it was answered before."""
-        key = (waiter.request.model, waiter.request.excluded)
+        key = (ticket.request.model, ticket.request.excluded)
         line = self._lines.get(key)
-        if line is None or not line.remove(waiter):
+        if line is None or not line.remove(ticket):
             return False
         self._count -= 1
         if not line.tickets:
@@ -183,9 +178,21 @@ class Dispatcher:
         """When `bind` should be called at the latest; infinite while nobody waits for time to pass."""
         return min((line.retry_at for line in self._lines.values()), default=math.inf)
 
-    def waiting(self) -> list[Waiter]:
+    def waiting(self) -> list[Ticket]:
         """Everyone who waits."""
-        return [waiter for line in self._lines.values() for waiter in line.tickets]
+        return [ticket for line in self._lines.values() for ticket in line.tickets]
+
+    @property
+    def given(self) -> int:
+        """The number of the last ticket."""
+        return self._given
+
+    def __contains__(self, ticket: object) -> bool:
+        """Whether it still waits."""
+        if not isinstance(ticket, Ticket):
+            return False
+        line = self._lines.get((ticket.request.model, ticket.request.excluded))
+        return line is not None and ticket in line.tickets
 
     def __len__(self) -> int:
         return self._count
@@ -194,33 +201,34 @@ class Dispatcher:
         """Everyone who waits, line by line, and when each line is tried again."""
         return tuple(LineSnapshot(tuple(line.tickets), line.retry_at, line.is_stuck) for line in self._lines.values())
 
-    def go_on(self, lines: Iterable[LineSnapshot]) -> None:
-        """From a snapshot: the waiters in it are those who wait from now on."""
+    def go_on(self, lines: Iterable[LineSnapshot], given: int) -> None:
+        """From a snapshot: the tickets in it are those that wait from now on, and `given` is the number of the last one."""
+        self._given = given
         self._lines = {}
-        for waiters, retry_at, is_stuck in lines:
-            request = waiters[0].request
+        for tickets, retry_at, is_stuck in lines:
+            request = tickets[0].request
             line = self._lines[request.model, request.excluded] = _Line(self._capacity, self._aging_s)
             line.retry_at, line.is_stuck = retry_at, is_stuck
-            for waiter in waiters:
-                line.add(waiter)
+            for ticket in tickets:
+                line.add(ticket)
         self._count = sum(len(line.tickets) for line in self._lines.values())
 
     def _bind_line(self, line: _Line, now: float, bound: list[Bound]) -> None:
         while (first := line.queue.first(now)) is not None:
-            waiter = first[1]
-            result = self._try(line, waiter, now)
+            ticket = first[1]
+            result = self._try(line, ticket, now)
             if result is None:
                 return
-            line.remove(waiter)
-            bound.append(Bound(waiter, result))
+            line.remove(ticket)
+            bound.append(Bound(ticket, result))
 
-    def _try(self, line: _Line, waiter: Waiter, now: float) -> Decision | RoostError | None:
-        request = waiter.request
+    def _try(self, line: _Line, ticket: Ticket, now: float) -> Decision | RoostError | None:
+        request = ticket.request
         oldest_s = now - line.oldest_since()
         turn_s = self.turn_s(request.model)
         try:
             if request.deadline_s:
-                request = request._replace(deadline_s=max(1e-6, request.deadline_s - (now - waiter.since)))
+                request = request._replace(deadline_s=max(1e-6, request.deadline_s - (now - ticket.since)))
             state = Waiting(0, line.waited_s(now), line.weight, oldest_s >= turn_s, self._can_tell)
             result = self._placer.decide_or_wait(request, state, now)
         except NoWorkers:
@@ -231,11 +239,12 @@ class Dispatcher:
             return refusal
         line.is_stuck = False
         if isinstance(result, Patience):
-            self._note_copy(request, result, now)
+            if self._waits is not None:
+                self._waits(request, result, now)
             until_turn_s = turn_s - oldest_s
             line.retry_at = now + max(SOONEST_RETRY_S, min(RETRY_S, result.retry_in_s, until_turn_s))
             return None
-        if result.action is Action.SERVE and not waiter.found_ready:
+        if result.action is Action.SERVE and not ticket.found_ready:
             self._placer.statistics.waited_for_load(result.decision_id)
             return result._replace(waited_for_load=True)
         return result
@@ -251,17 +260,11 @@ class Dispatcher:
         ahead = line.queue.ahead_of(request.priority, now)
         return Waiting(ahead, line.waited_s(now), line.weight + 1 + request.priority, can_tell=self._can_tell)
 
-    def _note_copy(self, request: PlacementRequest, patience: Patience, now: float) -> None:
-        model = request.model
-        if patience.copy_to and self._told.get(model, -math.inf) + TOLD_FOR_S <= now:
-            self._told[model] = now
-            self._copies.append(Copy(patience.copy_to, model))
-
     def _urgency(self, key: _LineKey, now: float) -> tuple[float, float]:
         first = self._lines[key].queue.first(now)
         assert first is not None  # noqa: S101  # a line without anyone is dropped
-        waiter = first[1]
-        return (-min(9.0, waiter.request.priority + (now - waiter.since) / self._aging_s), waiter.since)
+        ticket = first[1]
+        return (-min(9.0, ticket.request.priority + (now - ticket.since) / self._aging_s), ticket.since)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._count}/{self._capacity} waiting for {len(self._lines)} models>"

@@ -47,11 +47,10 @@ class PlacerSnapshot(NamedTuple):
 
 
 class Placer:
-    """Mutable, one owner. `decider` begins every decision id, so it must be unique among deciders and their lives.
+    """Mutable, one owner: what `Terms` say of a decider, part by part. `records`: where decisions are kept, to be explained.
 
-    `is_view_shared`: other deciders place by views like this one, each as stale in its own way, and must not all choose alike. `records`:
-    where decisions are kept, to be explained. `make_policy` makes one that has no name in the registry; `policy` is then what decisions
-    call it. Raises InvalidField if there is no such policy.
+    `make_policy` makes one that has no name in the registry; `policy` is then what decisions call it. Raises InvalidField if there is no
+    such policy.
     """
 
     def __init__(  # noqa: PLR0913  # a decider has that many sides
@@ -63,6 +62,7 @@ class Placer:
         decider: str,
         reservation_bound_s: float = 5.0,
         is_view_shared: bool = False,
+        lets_wait: bool = True,
         records: DecisionRecords | None = None,
         make_policy: MakePolicy | None = None,
     ) -> None:
@@ -74,6 +74,7 @@ class Placer:
         self._estimates = Estimates(view)
         self._fleet = Fleet(view, self._reservations.tally)
         self.is_view_shared = is_view_shared
+        self._lets_wait = lets_wait
         self.reservation_bound_s = reservation_bound_s
         self.policy = policy
         self.records = records
@@ -133,7 +134,7 @@ class Placer:
     @property
     def is_patient(self) -> bool:
         """Whether the policy lets requests wait here rather than for one worker."""
-        return self._policy.is_patient and not self.is_view_shared
+        return self._lets_wait and self._policy.is_patient
 
     def decide(self, request: PlacementRequest, now: float) -> Decision:
         """Choose a worker and reserve a place there.
@@ -159,7 +160,7 @@ class Placer:
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
         self._pass(now)
-        choice = self._choose(request, waiting if self.is_patient else None)
+        choice = self._choose(request, waiting if self._lets_wait else None)
         if isinstance(choice, Patience):
             if not 0 < request.deadline_s < choice.retry_in_s + choice.cost.own_s:
                 return choice

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """Names one pushed item, so that it can be taken out again."""
+class Place:
+    """One pushed item's place: names it, so that it can be taken out again."""
 
     number: int
 
@@ -53,7 +53,7 @@ class PriorityQueue(Generic[T]):
         self._depths = [0] * PRIORITIES
         self._next_number = 0
 
-    def push(self, item: T, priority: int, now: float, waited_s: float = 0.0) -> Ticket:
+    def push(self, item: T, priority: int, now: float, waited_s: float = 0.0) -> Place:
         """Add an item that has waited for `waited_s` elsewhere and ages by it, too.
 
         Raises NoCapacity if the queue is full, InvalidField if the priority is not 0-9.
@@ -71,7 +71,7 @@ class PriorityQueue(Generic[T]):
             self._top.add(number)
         else:
             self._aging.add((-waiting.urgency_s, number))
-        return Ticket(number)
+        return Place(number)
 
     def pop(self, now: float, ready: Callable[[T], bool] | None = None) -> T | None:
         """Take out the best item for which `ready(item)`, or None. Items that are not ready are passed over, at O(1) each."""
@@ -84,13 +84,13 @@ class PriorityQueue(Generic[T]):
                 return self._take(number)
         return None
 
-    def first(self, now: float) -> tuple[Ticket, T] | None:
+    def first(self, now: float) -> tuple[Place, T] | None:
         """The best item and its ticket; it stays."""
         self._promote(now)
         number = self._top[0] if self._top else self._aging[0][1] if self._aging else None
-        return None if number is None else (Ticket(number), self._waiting[number].item)
+        return None if number is None else (Place(number), self._waiting[number].item)
 
-    def remove(self, ticket: Ticket) -> bool:
+    def remove(self, ticket: Place) -> bool:
         """Take an item out. False if it is not waiting any more."""
         if ticket.number not in self._waiting:
             return False
@@ -105,7 +105,7 @@ class PriorityQueue(Generic[T]):
             return len(self._top)
         return len(self._top) + self._aging.bisect_right((-urgency_s, self._next_number))
 
-    def place(self, ticket: Ticket, now: float) -> int:
+    def place(self, ticket: Place, now: float) -> int:
         """How many items would be served before this one if all were ready; 0 for one that waits no more."""
         self._promote(now)
         waiting = self._waiting.get(ticket.number)

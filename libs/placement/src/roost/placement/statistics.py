@@ -50,10 +50,14 @@ class PlacementStatistics:
             self._earlier, self._provisional = provisional, {}
 
     def waited_for_load(self, decision_id: str) -> None:
-        """A decision to serve was made for a request that had waited here until its model was loaded: it is a join, whatever it finds."""
+        """A decision to serve was made for a request that had waited here until its model was loaded: it is a join.
+
+        So says its worker, too, unless it finds otherwise: then that counts, as for any decision.
+        """
         if self._taken(decision_id) is not None:
             self._count(_HIT, -1)
             self.joins += 1
+            self._provisional[decision_id] = CacheResult.JOIN
 
     def settled(self, outcome: DecisionOutcome) -> None:
         """Correct a decision by what its request found. Decisions of others, and outcomes told twice, change nothing."""

@@ -13,22 +13,25 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from roost.cluster.view import ClusterView
-from roost.coordinator.central import Central
 from roost.coordinator.connections import Connections, Welcome
 from roost.coordinator.metrics import CoordinatorMetrics
-from roost.coordinator.plane import NAME, CentralPlane
+from roost.coordinator.plane import NAME, CentralPlane, LivesTap, ends_streams
 from roost.coordinator.servicers.coordinator import CoordinatorServicer
 from roost.coordinator.settings import CoordinatorSettings
 from roost.coordinator.worker_streams import WorkerStreams
-from roost.placement.placer import Placer
-from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
+from roost.placement.decider import Decider
 from roost.placement.records import DecisionRecords
+from roost.placement.terms import Terms
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.operating.errands import Errands
 from roost.service.operating.operations import Operations
-from roost.service.scheduler.recorder import recording
+from roost.service.scheduler.desk import Desk
+from roost.service.scheduler.recorder import RecordingTap, recording
 from roost.service.scheduler.servicer import SchedulerServicer
+from roost.service.scheduler.shell import DeciderShell
+from roost.service.scheduler.taps import Tap
 from roost.service.server import ServiceBinding, rpc_server
 from roost.service.streams import StopSignal
 from roost.v1 import coordinator_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
@@ -56,55 +59,73 @@ async def coordinator(settings: CoordinatorSettings) -> AsyncIterator[RunningCoo
     service_metrics = ServiceMetrics("coordinator", registry)
     stop = StopSignal(NAME)
     metrics = CoordinatorMetrics(registry, settings.policy)
-    with _recording(settings, metrics) as journal:
-        plane, services = _build(settings, metrics, stop, journal)
+    with _recording(settings, metrics) as recorded:
+        parts = _build(settings, metrics, stop, recorded)
+        plane, services = parts.plane, parts.services
         listening = rpc_server(host=settings.host, port=settings.port, services=services, metrics=service_metrics.grpc, tls=settings.tls)
         async with asyncio.TaskGroup() as tasks, listening as server:
             with serve_metrics(registry, settings.metrics_host, settings.metrics_port) as exposition:
-                clocks = (_keep_time(plane, settings.dead_after_s), _keep_gauges(plane), service_metrics.measure_event_loop_lag())
+                clocks = (
+                    _keep_time(plane, settings.dead_after_s),
+                    _keep_gauges(plane),
+                    parts.errands.run(parts.streams),
+                    service_metrics.measure_event_loop_lag(),
+                )
                 running = [tasks.create_task(clock) for clock in clocks]
                 try:
                     yield RunningCoordinator(server.port, exposition.port)
                 finally:
                     await server.set_serving(False)
-                    stop.set()
                     plane.stop()
+                    stop.set()
                     await server.stop(STOP_GRACE_S)
                     for task in running:
                         task.cancel()
 
 
-def _recording(settings: CoordinatorSettings, metrics: CoordinatorMetrics) -> contextlib.AbstractContextManager[Journal | None]:
+def _recording(settings: CoordinatorSettings, metrics: CoordinatorMetrics) -> contextlib.AbstractContextManager[RecordingTap | None]:
     wall_offset_s = time.time() - time.monotonic()
     return recording(
         settings.record, settings.record_bytes, plane="central", wall_offset_s=wall_offset_s, changed=metrics.recorded, log=get_logger()
     )
 
 
-def _build(
-    settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: StopSignal, journal: Journal | None
-) -> tuple[CentralPlane, Sequence[ServiceBinding]]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    plane: CentralPlane
+    streams: WorkerStreams
+    errands: Errands
+    services: Sequence[ServiceBinding]
+
+
+def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: StopSignal, recorded: RecordingTap | None) -> _Parts:
     epoch = time.time_ns()
     log = get_logger()
-    make_view, make_placer = (ClusterView, Placer) if journal is None else (RecordedView, RecordedPlacer)
-    view = make_view(
+    view = ClusterView(
         dead_after_s=settings.dead_after_s,
         max_workers=settings.max_workers,
         catalogue=read_catalogue(settings.models, "ROOST_COORDINATOR_MODELS").catalogue_models(),
     )
     rng = random.Random()  # noqa: S311  # spreads load; guards nothing
-    records = DecisionRecords(settings.remember) if settings.remember else None
-    central = Central(view, make_placer(view, settings.policy, rng=rng, decider=f"c{epoch:x}", records=records))
-    streams = WorkerStreams(f"c{epoch:x}")
-    plane = CentralPlane(central, streams, clock=time.monotonic, metrics=metrics, log=log, journal=journal)
+    terms = Terms(f"c{epoch:x}", settings.policy, can_tell=True, aging_s=settings.aging_s)
+    decider = Decider(view, terms, rng=rng, records=DecisionRecords(settings.remember) if settings.remember else None)
+    streams = WorkerStreams(terms.decider)
+    errands = Errands(timeout_s=settings.command_timeout_s, log=log)
+    taps: list[Tap] = [metrics, LivesTap(log, ends_streams(streams))]
+    if recorded is not None:
+        recorded.begin(decider)
+        taps.append(recorded)
+    shell = DeciderShell(decider, clock=time.monotonic, taps=taps, load=errands.begin)
+    plane = CentralPlane(shell, streams, metrics=metrics, log=log)
     connections = Connections(plane, streams, welcome=Welcome(epoch, settings.dead_after_s), stop=stop)
-    operations = Operations(plane, streams, metrics=metrics.commands, log=log)
-    scheduler = SchedulerServicer(plane, stop=stop, kind=scheduler_pb2.PLANE_CENTRAL)
+    operations = Operations(shell, streams, metrics=metrics.commands, log=log)
+    scheduler = SchedulerServicer(Desk(shell, stop=stop), kind=scheduler_pb2.PLANE_CENTRAL)
     operator = CoordinatorServicer(plane, connections, operations, command_timeout_s=settings.command_timeout_s)
-    return plane, (
+    services = (
         ServiceBinding("roost.v1.Scheduler", lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, server)),
         ServiceBinding("roost.v1.Coordinator", lambda server: coordinator_pb2_grpc.add_CoordinatorServicer_to_server(operator, server)),
     )
+    return _Parts(plane, streams, errands, services)
 
 
 async def _keep_time(plane: CentralPlane, dead_after_s: float) -> None:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from roost.cluster.errors import WorkerSuperseded
 from roost.cluster.worker_state import WorkerState
 from roost.coordinator.plane import CentralPlane
 from roost.coordinator.worker_streams import WorkerStreams
@@ -56,12 +55,12 @@ class Connections:
 
     async def _serve(self, first: WorkerState, messages: AsyncIterator[Upward], write: Write[Downward]) -> None:
         number = self._streams.next_number()
-        self._report(first, number)
+        self._plane.report(first, is_streamed=True, stream=number)
         stream = self._streams.open(first.node_id, first.epoch, number)
         has_said_goodbye = False
 
         def report(state: WorkerState) -> None:
-            self._report(state, number)
+            self._plane.report(state, is_streamed=True, stream=number)
 
         try:
             await serve_stream(stream, messages, write, welcome=self._welcome, report=report, stop=self._stop)
@@ -71,10 +70,3 @@ class Connections:
             if self._streams.close(stream) and not self._stop.is_set:
                 ended = self._plane.stream_ended if has_said_goodbye else self._plane.stream_lost
                 ended(stream.worker_id, stream.epoch, stream.number)
-
-    def _report(self, state: WorkerState, number: int) -> None:
-        reported = self._plane.report(state, is_streamed=True, stream=number)
-        if reported.later_epoch:
-            refusal = WorkerSuperseded(state.node_id, state.epoch, reported.later_epoch)
-            self._plane.older_life(refusal)
-            raise refusal

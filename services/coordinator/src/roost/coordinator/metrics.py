@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from roost.cluster.errors import InvalidField, WorkerSuperseded
 from roost.cluster.worker_state import Liveness
-from roost.coordinator.central import Central
+from roost.placement.decider import Decider
 from roost.service.operating.metrics import CommandMetrics
 from roost.service.scheduler.metrics import DecisionMetrics
 
@@ -49,11 +49,11 @@ class CoordinatorMetrics(DecisionMetrics):
             self._superseded.inc()
             raise
 
-    def measure(self, central: Central, now: float) -> None:
+    def measure(self, decider: Decider, now: float) -> None:
         """One pass over the workers."""
-        for liveness, count in central.view.counts().items():
+        for liveness, count in decider.view.counts().items():
             self._workers[liveness].set(count)
-        live = [entry for entry in central.view.entries.values() if entry.liveness is Liveness.LIVE]
+        live = [entry for entry in decider.view.entries.values() if entry.liveness is Liveness.LIVE]
         self._report_age.set(max((entry.age_s(now) for entry in live), default=0.0))
-        self._reservations.set(central.placer.reservations)
-        self._view_version.set(central.view.version)
+        self._reservations.set(decider.placer.reservations)
+        self._view_version.set(decider.view.version)

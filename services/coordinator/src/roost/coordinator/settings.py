@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from roost.placement.dispatcher import AGING_S
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
@@ -43,6 +44,14 @@ class CoordinatorSettings(ServiceSettings):
         ge=0,
         le=100_000,
         description="decisions kept for roost explain, the last ones; each keeps what was known of up to eight workers; 0 for none",
+    )
+    aging_s: float = Field(
+        default=AGING_S,
+        gt=0,
+        le=3600,
+        json_schema_extra={"flag": "--aging"},
+        description="seconds of waiting that raise a waiting request's priority by one, here as on the workers; at 9 the order is that of "
+        "arrival",
     )
     record: Path | None = Field(
         default=None, description="file to record decisions to, with all that they were made of, for roost replay; empty for none"

@@ -16,11 +16,10 @@ from prometheus_client import CollectorRegistry
 
 from roost.cluster.view import ClusterView
 from roost.gossip.codec import BytesCodec
-from roost.gossip.copies import Copies
 from roost.gossip.driver import Driver, driving
 from roost.gossip.keyring import BOOT_BYTES, Keyring
 from roost.gossip.keys import Keys, read_key_file
-from roost.gossip.local_view import LocalView
+from roost.gossip.local_view import NEVER_S, LocalView, sidecar_terms
 from roost.gossip.metrics import GossipMetrics, Seen
 from roost.gossip.operator import Operator
 from roost.gossip.own_worker import OwnWorker, Voice
@@ -36,17 +35,20 @@ from roost.gossip.servicers.gossip import GossipServicer
 from roost.gossip.servicers.operating import SidecarOperatorServicer
 from roost.gossip.settings import GossipSettings
 from roost.gossip.sockets import Sockets, advertised, bound, split
-from roost.placement.placer import Placer
-from roost.placement.recording.recorded import Journal, RecordedPlacer, RecordedView
+from roost.placement.decider import Decider
 from roost.placement.records import DecisionRecords
 from roost.service.addresses import join
 from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
+from roost.service.operating.errands import Errands
 from roost.service.operating.operations import Operations
 from roost.service.operating.streams import CommandIds
-from roost.service.scheduler.recorder import recording
+from roost.service.scheduler.desk import Desk
+from roost.service.scheduler.recorder import RecordingTap, recording
 from roost.service.scheduler.servicer import SchedulerServicer
+from roost.service.scheduler.shell import DeciderShell
+from roost.service.scheduler.taps import Tap
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.service.streams import StopSignal
 from roost.v1 import coordinator_pb2_grpc, gossip_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
@@ -54,8 +56,6 @@ from roost.v1 import coordinator_pb2_grpc, gossip_pb2_grpc, scheduler_pb2, sched
 STOP_GRACE_S: Final = 0.5  # for calls that are being answered; streams are told at once
 GAUGES_EVERY_S: Final = 1.0  # one pass over all members; scrapes come every few seconds
 TICK_S: Final = 0.25
-NEVER_S: Final = 1e12  # who is dead, members tell each other; the view's own rule of silence is not asked
-RESERVATION_BOUND_S: Final = 3.0  # a load record that counts the request has come by then, or its request never arrived
 GOSSIP: Final = "roost.v1.Gossip"
 SCHEDULER: Final = "roost.v1.Scheduler"
 COORDINATOR: Final = "roost.v1.Coordinator"  # what operators call of it
@@ -85,8 +85,8 @@ async def sidecar(settings: GossipSettings) -> AsyncIterator[RunningSidecar]:
     registry = CollectorRegistry()
     service_metrics = ServiceMetrics("gossip", registry)
     metrics = GossipMetrics(registry, settings.policy)
-    with bound(settings.host, settings.port) as sockets, _recording(settings, metrics) as journal:
-        core = _core(settings, sockets, metrics, journal)
+    with bound(settings.host, settings.port) as sockets, _recording(settings, metrics) as recorded:
+        core = _core(settings, sockets, metrics, recorded)
         async with driving(core.node, sockets, clock=time.monotonic, heard=core.plane.heard) as driver:
             life = _Life(core, driver, settings)
             listening = rpc_server(
@@ -95,7 +95,7 @@ async def sidecar(settings: GossipSettings) -> AsyncIterator[RunningSidecar]:
             async with asyncio.TaskGroup() as tasks, listening as server:
                 with serve_metrics(registry, settings.metrics_host, settings.metrics_port) as exposition:
                     life.begin(server.port)
-                    clocks = (life.keep_time(), life.keep_gauges(), life.keep_copying(), service_metrics.measure_event_loop_lag())
+                    clocks = (life.keep_time(), life.keep_gauges(), life.run_errands(), service_metrics.measure_event_loop_lag())
                     running = [tasks.create_task(clock) for clock in clocks]
                     try:
                         yield life.running(sockets.port, server.port, exposition.port)
@@ -112,19 +112,19 @@ class _Core:
     node: Node[bytes]
     ring: Keyring | None
     plane: GossipPlane
-    copies: Copies
+    errands: Errands
     metrics: GossipMetrics
     counters: Counters
 
 
-def _recording(settings: GossipSettings, metrics: GossipMetrics) -> contextlib.AbstractContextManager[Journal | None]:
+def _recording(settings: GossipSettings, metrics: GossipMetrics) -> contextlib.AbstractContextManager[RecordingTap | None]:
     wall_offset_s = time.time() - time.monotonic()
     return recording(
         settings.record, settings.record_bytes, plane="gossip", wall_offset_s=wall_offset_s, changed=metrics.recorded, log=get_logger()
     )
 
 
-def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, journal: Journal | None) -> _Core:
+def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, recorded: RecordingTap | None) -> _Core:
     """Raises CannotStart."""
     known = read_catalogue(settings.models, "ROOST_GOSSIP_MODELS").catalogue_models()
     ring = None if settings.key_file is None else _ring(read_key_file(settings.key_file), settings.cluster)
@@ -132,23 +132,22 @@ def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, jo
     config = Config(name=settings.name, address=address, epoch=time.time_ns() // 1_000_000, swim=settings.swim)
     rng = random.Random()  # noqa: S311  # spreads load and gossip; guards nothing
     node = Node(config, rng, codec=BytesCodec(settings.cluster, keyring=ring), now=time.monotonic())
-    make_view, make_placer = (ClusterView, Placer) if journal is None else (RecordedView, RecordedPlacer)
-    view = make_view(dead_after_s=NEVER_S, catalogue=known)
-    placer = make_placer(
-        view,
-        settings.policy,
+    terms = sidecar_terms(f"g{config.epoch:x}", settings.policy, aging_s=settings.aging_s)
+    decider = Decider(
+        ClusterView(dead_after_s=NEVER_S, catalogue=known),
+        terms,
         rng=rng,
-        decider=f"g{config.epoch:x}",
-        reservation_bound_s=RESERVATION_BOUND_S,
-        is_view_shared=True,
         records=DecisionRecords(settings.remember) if settings.remember else None,
     )
+    errands = Errands(timeout_s=settings.command_timeout_s, log=get_logger())
+    taps: list[Tap] = [metrics]
+    if recorded is not None:
+        recorded.begin(decider)
+        taps.append(recorded)
+    shell = DeciderShell(decider, clock=time.monotonic, taps=taps, load=errands.begin)
     counters = Counters()
-    local = LocalView(view, placer, node, counters, wall_offset_s=time.time() - time.monotonic())
-    log = get_logger()
-    copies = Copies(timeout_s=settings.command_timeout_s, log=log)
-    plane = GossipPlane(local, node, clock=time.monotonic, metrics=metrics, log=log, copy=copies.want, journal=journal)
-    return _Core(node, ring, plane, copies, metrics, counters)
+    local = LocalView(shell.hear, decider.view.entries, node, counters, wall_offset_s=time.time() - time.monotonic())
+    return _Core(node, ring, GossipPlane(shell, local, node, log=get_logger()), errands, metrics, counters)
 
 
 def _ring(keys: tuple[bytes, ...], cluster: str) -> Keyring:
@@ -170,8 +169,9 @@ class _Life:
         self._worker = OwnWorker(
             settings.name, core.plane, Voice(self._publishing, driver), dead_after_s=settings.dead_after_s, ids=ids, log=log
         )
-        self._reach = SidecarReach(self._worker, OtherSidecars(core.node, settings.peer_tls), core.plane, ids=ids)
-        self._operations = Operations(core.plane, self._reach, metrics=core.metrics.commands, log=log)
+        reach = SidecarReach(self._worker, OtherSidecars(core.node, settings.peer_tls), core.plane, ids=ids)
+        self._reach = reach
+        self._operations = Operations(core.plane.shell, reach, metrics=core.metrics.commands, log=log)
         self._roster = Roster(core.node, settings.cluster)
         self._keys = Keys(core.ring, settings.key_file, log)
 
@@ -180,7 +180,7 @@ class _Life:
         operator = Operator(self._driver, self._roster, self._keys, self._left)
         timeout_s = self._settings.command_timeout_s
         gossip = GossipServicer(self._core.plane, self._worker, operator, command_timeout_s=timeout_s, stop=self._stop)
-        scheduler = SchedulerServicer(self._core.plane, stop=self._stop, kind=scheduler_pb2.PLANE_GOSSIP)
+        scheduler = SchedulerServicer(Desk(self._core.plane.shell, stop=self._stop), kind=scheduler_pb2.PLANE_GOSSIP)
         operating = SidecarOperatorServicer(self._operations, command_timeout_s=timeout_s)
         return (
             ServiceBinding(SCHEDULER, lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, server)),
@@ -208,8 +208,8 @@ class _Life:
             self._worker.advance(TICK_S)
             self._core.plane.advance()
 
-    async def keep_copying(self) -> None:
-        await self._core.copies.keep_making(self._reach)
+    async def run_errands(self) -> None:
+        await self._core.errands.run(self._reach)
 
     async def keep_gauges(self) -> None:
         while True:
@@ -218,18 +218,18 @@ class _Life:
 
     def _seen(self) -> Seen:
         node, plane = self._core.node, self._core.plane
-        local, peers, now = plane.local, self._roster.peers(), plane.now
-        local.refresh_lives(now)
+        decider, peers, now = plane.shell.decider, self._roster.peers(), plane.shell.now
+        plane.local.refresh_lives(now)
         alive = [node.load_of(peer.name, now) for peer in peers if peer.status is Status.ALIVE and peer.name != node.identity.name]
         return Seen(
             members=Counter(peer.status for peer in peers),
-            workers=local.view.counts(),
+            workers=decider.view.counts(),
             ages_s=[load[1] for load in alive if load is not None],
             health_score=node.swim.health.score,
             bytes_per_s=node.pace.rate_bytes_per_s,
             interval_s=node.pace.interval_s,
-            reservations=local.placer.reservations,
-            view_version=local.view.version,
+            reservations=decider.placer.reservations,
+            view_version=decider.view.version,
             is_worker_here=self._worker.is_here,
             counts=sum((Counter(each.all) for each in (node.counters, self._driver.counters, self._core.counters)), Counter()),
         )
@@ -237,7 +237,7 @@ class _Life:
     async def wind_down(self, server: RpcServer) -> None:
         """Not serving, streams told, goodbye said: in this order."""
         await server.set_serving(False)
-        self._stop.set()
         self._core.plane.stop()
+        self._stop.set()
         await server.stop(STOP_GRACE_S)
         await self._driver.leave()

@@ -1,9 +1,9 @@
-"""The cluster as this sidecar knows it: membership and spread records in, a view to place by out.
+"""The cluster as this sidecar knows it: membership and spread records in, facts for its decider out.
 
-State: the view and the placer (owned here and nowhere else), and for each other member what it last told, whether it changed since the view
-was brought up to date, and how long it is known. Invariants: a worker of another member is LIVE in the view only while that member is alive
-and says its worker is here; an entry's age counts from when its own sidecar wrote it down. Bringing the view up to date is put off until
-somebody looks, so that records nobody asks for cost next to nothing. No IO, no clock.
+State: for each other member what it last told, whether it changed since the decider was told, and how long it is known. Invariants: a
+worker of another member is LIVE in the decider's view only while that member is alive and says its worker is here; an entry's age counts
+from when its own sidecar wrote it down. Telling the decider is put off until somebody looks, so that records nobody asks for cost next to
+nothing. No IO, no clock.
 """
 
 from __future__ import annotations
@@ -13,16 +13,32 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from roost.cluster.errors import InvalidField, NoCapacity
-from roost.cluster.view import Applied, ClusterView
-from roost.cluster.worker_state import Liveness, WorkerState
+from roost.cluster.worker_entry import WorkerEntry
+from roost.cluster.worker_state import Liveness
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import ColdChanged, Event, Happening, HotChanged, MemberChanged, Peer
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Status
 from roost.gossip.records import Told, told_by
-from roost.placement.placer import Placer
+from roost.placement.dispatcher import AGING_S
+from roost.placement.facts import Fact, Forgotten, Judged
+from roost.placement.facts import Told as ToldOf
+from roost.placement.terms import Terms
 
 ARRIVAL_S = 0.5  # a request has reached its worker this long after its decision; a load written later counts it
+NEVER_S = 1e12  # who is dead, members tell each other; the view's own rule of silence is not asked
+RESERVATION_BOUND_S = 3.0  # a load record that counts the request has come by then, or its request never arrived
+
+
+def sidecar_terms(decider: str, policy: str, *, aging_s: float = AGING_S) -> Terms:
+    """What holds for every sidecar's decider."""
+    return Terms(
+        decider, policy, is_view_shared=True, can_tell=True, lets_wait=False, reservation_bound_s=RESERVATION_BOUND_S, aging_s=aging_s
+    )
+
+
+Hear = Callable[[Fact, float], bool]
+"""`Decider.hear`, and whatever taps it."""
 
 
 class Spread(Protocol):
@@ -50,11 +66,11 @@ _LIVENESS = {Status.ALIVE: Liveness.LIVE, Status.SUSPECT: Liveness.SUSPECT, Stat
 
 
 class LocalView:
-    """Owned by one thread. `wall_offset_s`: wall clock minus the `now` of the calls."""
+    """Owned by one thread. `hear` tells the decider whose view has these `entries`; `wall_offset_s`: wall clock minus the calls' `now`."""
 
-    def __init__(self, view: ClusterView, placer: Placer, spread: Spread, counters: Counters, *, wall_offset_s: float) -> None:
-        self.view = view
-        self.placer = placer
+    def __init__(self, hear: Hear, entries: Mapping[str, WorkerEntry], spread: Spread, counters: Counters, *, wall_offset_s: float) -> None:
+        self._hear = hear
+        self._entries = entries
         self._spread = spread
         self._counters = counters
         self._wall_offset_s = wall_offset_s
@@ -62,48 +78,32 @@ class LocalView:
         # As sets, but in order, so that a run in virtual time can be repeated.
         self._changed: dict[str, None] = {}  # in load alone
         self._changed_lives: dict[str, None] = {}  # in what decides whether they may get work
-        self._opened: list[str] = []
 
     # --- what happens -------------------------------------------------------------------------------
 
-    def happened(self, event: Event) -> bool:
-        """Note an event of the node. True if it may matter to somebody who waits for a worker."""
+    def happened(self, event: Event) -> None:
+        """Note an event of the node."""
         match event:
             case HotChanged(names):
                 self._changed.update(dict.fromkeys(names))
-                return False
             case ColdChanged(name):
                 self._other(name, Status.ALIVE).is_told_anew = True
                 self._changed_lives[name] = None
-                return True
             case MemberChanged(happening, member):
                 other = self._other(member.name, member.status)
                 other.status = member.status
                 other.is_told_anew = other.is_told_anew or happening in (Happening.JOINED, Happening.RESTARTED)
                 self._changed_lives[member.name] = None
-                return True
             case _:
-                return False
+                pass
 
     def _other(self, name: str, status: Status) -> _Other:
         return self._others.setdefault(name, _Other(status))
 
-    def own_report(self, state: WorkerState, now: float, *, stream: int) -> Applied:
-        """Our own worker reported."""
-        applied = self.view.apply(state, now, is_streamed=True, stream=stream)
-        if applied.is_accepted:
-            self.placer.settle(state.node_id, state.outcomes, now)
-        return applied
-
-    def own_judged(self, node_id: str, liveness: Liveness, now: float) -> bool:
-        """Our own worker is away, or has been for too long. False if that was known."""
-        return self.view.judge(node_id, liveness, now)
-
     # --- looking ------------------------------------------------------------------------------------
 
     def refresh(self, now: float) -> None:
-        """Bring the view up to date."""
-        self.placer.advance(now)
+        """Tell the decider all that has changed."""
         self.refresh_lives(now)
         if self._changed:
             changed, self._changed = self._changed, {}
@@ -111,35 +111,30 @@ class LocalView:
                 self._update(name, now)
 
     def refresh_lives(self, now: float) -> None:
-        """Bring up to date who lives and holds what, and leave the loads for later: most changes are of load, and few are looked at."""
+        """Tell who lives and holds what, and leave the loads for later: most changes are of load, and few are looked at."""
         if self._changed_lives:
             changed, self._changed_lives = self._changed_lives, {}
             for name in changed:
                 self._changed.pop(name, None)
                 self._update(name, now)
 
-    def opened(self) -> list[str]:
-        """Workers that have become available since this was last asked."""
-        opened, self._opened = self._opened, []
-        return opened
-
-    def forget_pruned(self, known: Iterable[str], own: str) -> None:
+    def forget_pruned(self, known: Iterable[str], own: str, now: float) -> None:
         """Drop members that the node has forgotten."""
         names = {*known, own}
         for name in [name for name in self._others if name not in names]:
-            self._drop(name)
+            self._drop(name, now)
 
     def _update(self, name: str, now: float) -> None:
         other = self._others.get(name)
         if other is None:
             return
         if other.status is Status.LEFT:
-            self._drop(name)
+            self._drop(name, now)
             return
         if other.is_told_anew:
             self._read(name, other, now)
         if other.told is None:
-            self.view.judge(name, max(Liveness.SUSPECT, _LIVENESS[other.status], key=_GRAVITY), now)
+            self._hear(Judged(name, max(Liveness.SUSPECT, _LIVENESS[other.status], key=_GRAVITY)), now)
             return
         self._show(name, other, other.told, now)
 
@@ -155,42 +150,31 @@ class LocalView:
         other.told, other.is_shown = told, False
 
     def _show(self, name: str, other: _Other, told: Told, now: float) -> None:
-        """One member's worker as the view should have it."""
+        """One member's worker as the decider should know it."""
         liveness = max(_LIVENESS[other.status], told.liveness, key=_GRAVITY)
-        entry = self.view.entries.get(name)
-        if liveness is Liveness.LIVE or entry is None:
-            load, age_s = self._spread.load_of(name, now) or (Load(is_draining=True), now - other.told_at)
-            written_at = now - age_s
-            was_available = entry is not None and entry.is_available
-            state = told.with_load(
-                load,
-                timestamp=max(0.0, written_at + self._wall_offset_s),
-                told_for_s=now - other.told_at,
-                has_catalogue=not other.is_shown,
-            )
-            other.is_shown = self._apply(state, written_at)
-            if other.is_shown and liveness is Liveness.LIVE:
-                self.placer.seen(name, written_at - ARRIVAL_S)
-                if not was_available and not state.is_draining:
-                    self._opened.append(name)
-        self.view.judge(name, liveness, now)
-
-    def _apply(self, state: WorkerState, written_at: float) -> bool:
-        entry = self.view.entries.get(state.node_id)
-        if entry is not None and state.epoch < entry.state.epoch:  # its own sidecar says so: the machine's clock was set back
-            self.view.judge(state.node_id, Liveness.DEAD, written_at)
+        if liveness is not Liveness.LIVE and name in self._entries:  # a late record brings nobody back
+            self._hear(Judged(name, liveness), now)
+            return
+        load, age_s = self._spread.load_of(name, now) or (Load(is_draining=True), now - other.told_at)
+        written_at = now - age_s
+        state = told.with_load(
+            load,
+            timestamp=max(0.0, written_at + self._wall_offset_s),
+            told_for_s=now - other.told_at,
+            has_catalogue=not other.is_shown,
+        )
         try:
-            return self.view.apply(state, written_at, is_streamed=True).is_accepted
+            other.is_shown = self._hear(ToldOf(state, liveness, written_at, written_at - ARRIVAL_S), now)
         except NoCapacity:
             self._counters.count("view_full")
-            return False
+            other.is_shown = False
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str, now: float) -> None:
         del self._others[name]
-        self.view.forget(name)
+        self._hear(Forgotten(name), now)
 
     def __repr__(self) -> str:
-        return f"<LocalView {self.view!r}, {len(self._others)} others, {len(self._changed)} changed>"
+        return f"<LocalView {len(self._others)} others, {len(self._changed)} changed>"
 
 
 _ORDER = {Liveness.LIVE: 0, Liveness.SUSPECT: 1, Liveness.DEAD: 2}

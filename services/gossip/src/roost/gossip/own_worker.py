@@ -17,6 +17,7 @@ from roost.gossip.plane import GossipPlane
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.publishing import Publishing
 from roost.gossip.records import load_of
+from roost.placement.facts import Judged, Reported
 from roost.service.logs import Logger
 from roost.service.operating.commands import Action, CommandResult
 from roost.service.operating.streams import CommandIds, WorkerStream
@@ -62,7 +63,7 @@ class OwnWorker:
         self._stream: WorkerStream | None = None
         self._opened = 0
         self._last: WorkerState | None = None
-        self._heard_at = self._advanced_at = plane.now
+        self._heard_at = self._advanced_at = plane.shell.now
         self._away_since: float | None = None
         self._liveness = Liveness.DEAD
 
@@ -115,7 +116,7 @@ class OwnWorker:
 
     def advance(self, expected_interval_s: float) -> None:
         """Lets the time that has passed take effect. Called later than expected, we stood still: what it said meanwhile lies unread."""
-        now = self._plane.now
+        now = self._plane.shell.now
         if now - self._advanced_at > expected_interval_s + STOOD_STILL_S:
             self._heard_at = now
         self._advanced_at = now
@@ -127,29 +128,26 @@ class OwnWorker:
             self._judge(Liveness.DEAD)
 
     def _miss(self, event: str) -> None:
-        self._away_since = self._plane.now
+        self._away_since = self._plane.shell.now
         self._log.warning(event, worker_id=self.node_id)
         self._judge(Liveness.SUSPECT)
 
     def _take(self, state: WorkerState, stream: WorkerStream) -> None:
-        applied = self._plane.local.own_report(state, self._plane.now, stream=stream.number)
-        if not applied.is_accepted:
-            known = applied.entry.state.epoch
-            if known > state.epoch:
-                raise WorkerSuperseded(self.node_id, state.epoch, known)
+        if not self._plane.own(Reported(state, is_streamed=True, stream=stream.number)):
+            later = self._plane.shell.decider.later_epoch(state)
+            if later:
+                raise WorkerSuperseded(self.node_id, state.epoch, later)
             return
         if self._liveness is not Liveness.LIVE and self._stream is stream:
             self._log.info("worker_heard_again", worker_id=self.node_id)
-        self._last, self._heard_at, self._away_since, self._liveness = state, self._plane.now, None, Liveness.LIVE
-        self._voice.tell(state, Liveness.LIVE, self._plane.now)
-        self._plane.worker_changed(self.node_id)
+        self._last, self._heard_at, self._away_since, self._liveness = state, self._plane.shell.now, None, Liveness.LIVE
+        self._voice.tell(state, Liveness.LIVE, self._plane.shell.now)
 
     def _judge(self, liveness: Liveness) -> None:
         self._liveness = liveness
-        self._plane.local.own_judged(self.node_id, liveness, self._plane.now)
+        self._plane.own(Judged(self.node_id, liveness))
         if self._last is not None:
-            self._voice.tell(self._last, liveness, self._plane.now)
-        self._plane.worker_changed(self.node_id)
+            self._voice.tell(self._last, liveness, self._plane.shell.now)
 
     def __repr__(self) -> str:
         return f"<OwnWorker {self.node_id} {'here' if self.is_here else 'away'}, last {self._last!r}>"

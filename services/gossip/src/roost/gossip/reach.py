@@ -111,7 +111,7 @@ class SidecarReach:
         """So that whoever asks this sidecar next is answered by what the command did."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHOWN_S):
-                await self._plane.changes.until(lambda: _shows(self._plane.view, worker_id, action))
+                await self._plane.shell.changes.until(lambda: _shows(self._plane.shell.view, worker_id, action))
 
 
 def _shows(view: ClusterView, worker_id: str, action: Action) -> bool:

@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.gossip.protocol.config import LAN, SERVING, Address, SwimParameters
 from roost.gossip.sockets import split
+from roost.placement.dispatcher import AGING_S
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.addresses import is_every_address
@@ -84,6 +85,15 @@ class GossipSettings(ServiceSettings):
         ge=0,
         le=100_000,
         description="decisions kept for roost explain, the last ones; each keeps what was known of up to eight workers; 0 for none",
+    )
+
+    aging_s: float = Field(
+        AGING_S,
+        gt=0,
+        le=3600,
+        json_schema_extra={"flag": "--aging"},
+        description="seconds of waiting that raise a waiting request's priority by one, here as on the workers; at 9 the order is that of "
+        "arrival",
     )
 
     record: Path | None = Field(

@@ -67,8 +67,8 @@ def _verify(files: Sequence[ReplayedFile], *, as_json: bool) -> ExitCode:
         print_json(_verified_json(files, total))
     else:
         for each in files:
-            verified, terms = each.verified, each.terms
-            print(f"{each.path}: {verified.decisions} decisions by {terms.policy} in the {terms.plane} plane ({terms.decider})")
+            verified, terms, plane = each.verified, each.terms, each.origin.plane
+            print(f"{each.path}: {verified.decisions} decisions by {terms.policy} in the {plane} plane ({terms.decider})")
             if each.note:
                 say(f"roost: {each.path}: {each.note}")
         print(f"{total.identical} of {total.decisions} decisions identical")
@@ -127,7 +127,7 @@ def _answer_json(answer: Answer | None) -> Json:
 
 def _file_json(each: ReplayedFile | ComparedFile) -> dict[str, Json]:
     terms = each.terms
-    return {"file": str(each.path), "policy": terms.policy, "plane": terms.plane, "decider": terms.decider, "note": each.note}
+    return {"file": str(each.path), "policy": terms.policy, "plane": each.origin.plane, "decider": terms.decider, "note": each.note}
 
 
 # --- by another ---------------------------------------------------------------------------------------

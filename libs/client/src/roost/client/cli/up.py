@@ -76,6 +76,16 @@ def up(
     slots: Annotated[
         int | None, typer.Option("--slots", metavar="N", help="Requests each worker runs at once.", show_default=False)
     ] = None,
+    aging: Annotated[
+        float | None,
+        typer.Option(
+            "--aging",
+            metavar="S",
+            callback=positive,
+            help="Seconds of waiting that raise a request's priority by one, in every scheduler and on every worker.",
+            show_default=False,
+        ),
+    ] = None,
     log_dir: Annotated[
         Path | None,
         typer.Option(
@@ -191,6 +201,7 @@ def up(
             base_gossip_port=base_gossip_port,
             base_sidecar_port=base_sidecar_port,
             record_dir=str(record or ""),
+            aging_s=aging,
         )
         options = UpOptions(duration, start_timeout, log_dir, model, prompt, max_tokens, as_json)
         return await ClusterLife(cluster, plan_cluster(cluster), options).run()

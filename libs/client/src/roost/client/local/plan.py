@@ -31,7 +31,7 @@ class ClusterOptions:
 
     `metrics_port` None: any free ports. Texts are handed to the services as they are; empty: the service's default. `advertised_host`
     is where clients, wherever they are, reach the workers; empty: `host`. `record_dir`: where each decider records its decisions, as
-    coordinator.jsonl or sidecar-1.jsonl, ...; empty: nowhere.
+    coordinator.jsonl or sidecar-1.jsonl, ...; empty: nowhere. `aging_s`: for the deciders' waiting requests and the workers' alike.
     """
 
     workers: int
@@ -49,6 +49,7 @@ class ClusterOptions:
     base_gossip_port: int = 7945
     base_sidecar_port: int = 7845
     record_dir: str = ""
+    aging_s: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
@@ -137,7 +138,7 @@ def plan_cluster(options: ClusterOptions) -> tuple[ProcessPlan, ...]:
     return plans
 
 
-def _flags(**values: str | int | None) -> list[str]:
+def _flags(**values: str | float | None) -> list[str]:
     """--name value for each that says something."""
     return [text for name, value in values.items() if value not in {"", None} for text in (f"--{name.replace('_', '-')}", str(value))]
 
@@ -156,7 +157,7 @@ def _recording(options: ClusterOptions, decider: str) -> list[str]:
 def _coordinator(options: ClusterOptions) -> ProcessPlan:
     metrics, metrics_ports = _metrics(options, 0)
     arguments = [
-        *_flags(host=options.host, port=options.coordinator_port, policy=options.policy, models=options.models),
+        *_flags(host=options.host, port=options.coordinator_port, policy=options.policy, models=options.models, aging=options.aging_s),
         *_recording(options, COORDINATOR),
         *metrics,
         *(["--verbose"] if options.is_verbose else []),
@@ -171,7 +172,7 @@ def _worker(options: ClusterOptions, number: int) -> ProcessPlan:
     arguments = [
         *_flags(node_id=name, host=options.host, port=port, advertise=options.advertised_host),
         *_told_where(options, number),
-        *_flags(memory=options.memory, slots=options.slots, models=options.models),
+        *_flags(memory=options.memory, slots=options.slots, models=options.models, aging=options.aging_s),
         *metrics,
         *(["--verbose"] if options.is_verbose else []),
     ]
@@ -191,6 +192,7 @@ def _sidecar(options: ClusterOptions, number: int) -> ProcessPlan:
     arguments = [
         *_flags(node_id=f"worker-{number}", host=options.host, port=port, grpc_port=grpc_port),
         *_flags(advertise=options.dialled_host, seeds=options.seeds, policy=options.policy, models=options.models),
+        *_flags(aging=options.aging_s),
         *_recording(options, name),
         *metrics,
         *(["--verbose"] if options.is_verbose else []),

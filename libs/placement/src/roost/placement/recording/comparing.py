@@ -8,15 +8,18 @@ two policies judge the same situations, and not what a cluster under the other p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import DecisionOutcome
+from roost.placement import facts
 from roost.placement.decision import Decision
-from roost.placement.recording import events
-from roost.placement.recording.decider import Decider, MakeRng
+from roost.placement.dispatcher import Ticket
+from roost.placement.effects import Answered
+from roost.placement.recording import earlier, events
+from roost.placement.recording.journal import written
+from roost.placement.recording.retelling import MakeRng, decider_of
 from roost.placement.request import PlacementRequest
-
-LONGEST_WAIT_S = 30.0  # how long a decider lets a request wait for a worker that has no deadline
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Both:
     """One recorded request, and both fates."""
 
     request: PlacementRequest
@@ -46,103 +49,102 @@ class Asked:
 class Comparison:
     """One file. State: every request so far; who of them waits under which policy; which decision of each is which of the other.
 
-    The other policy is asked again as a service would: after each report, and when its own time has come.
+    The other policy's decider is driven as a service would: told each fact, and woken when its own time has come.
     """
 
     def __init__(self, beginning: events.Beginning, make_rng: MakeRng, policy: str) -> None:
         """Raises InvalidField if there is no such policy."""
-        self._decider = Decider(beginning, make_rng, policy=policy)
-        self.asked: list[Asked] = []
-        self._unplaced: dict[PlacementRequest, int] = {}  # recorded as better to wait; its waiter's number comes with the next event
-        self._waiting: dict[int, int] = {}  # recorded waiter -> its place in `asked`
+        self._decider = decider_of(beginning, make_rng, policy=policy)
+        self.asked: list[Both] = []
+        self._recorded: dict[int, int] = {}  # the recorded ticket's number -> its place in `asked`
+        self._other: dict[Ticket, int] = {}  # likewise
         self._asked_by: dict[str, int] = {}  # recorded decision -> likewise
-        self._now = beginning.placer.now
-        waiters = self._decider.waiters  # by recorded number; here they are known by their places
-        self._decider.waiters = {self._began(each): waiters[each.number] for line in beginning.lines for each in line.waiters}
-
-    def _began(self, waiter: events.NumberedWaiter) -> int:
-        position = self._new(waiter.request, waiter.since)
-        self._waiting[waiter.number] = position
-        return position
+        self._now = beginning.state.placer.now
+        for line in beginning.state.lines:
+            for ticket in line.tickets:
+                self._recorded[ticket.number] = self._other[ticket] = self._new(ticket.request, ticket.since)
 
     def _new(self, request: PlacementRequest, since: float) -> int:
-        self.asked.append(Asked(request, since, Fate(), Fate()))
+        self.asked.append(Both(request, since, Fate(), Fate()))
         return len(self.asked) - 1
 
     def take(self, event: events.Event) -> None:
         """The next one."""
-        self._now = getattr(event, "now", self._now)
+        self._pass(event.now)
         match event:
-            case events.Settled(node_id, outcomes, now):
-                self._decider.hear(events.Settled(node_id, self._as_other(outcomes), now))
-            case events.Placed():
-                self._placed(event)
-            case events.BeganToWait():
-                self._began_to_wait(event)
+            case events.Heard(fact, now, answers):
+                self._heard(fact, now)
+                self._were_answered(answers)
+            case events.Asked():
+                self._was_asked(event)
             case events.GaveUp(number):
                 self._gave_up(number)
-            case events.WasBound():
-                self._was_bound(event)
-            case _:
-                self._decider.hear(event)
-        self._bind(event.state.node_id if isinstance(event, events.Reported) else "")
+            case events.TimerRang(_, answers):
+                self._were_answered(answers)
 
-    def _placed(self, event: events.Placed) -> None:
+    def _pass(self, now: float) -> None:
+        """The other decider's own times up to then."""
+        while (at := self._decider.next_timer()) is not None and at <= now:
+            self._now = max(self._now, at)
+            self._decider.handle_timer(self._now)
+            self._settle()
+        self._now = now
+
+    def _heard(self, fact: facts.Fact, now: float) -> None:
+        if isinstance(fact, facts.Reported) and fact.state.outcomes:
+            fact = fact._replace(state=replace(fact.state, outcomes=self._as_other(fact.state.outcomes)))
+        try:
+            self._decider.hear(fact, now)
+        except RoostError:  # a full table refuses
+            return
+        self._settle()
+
+    def _was_asked(self, event: events.Asked) -> None:
         position = self._new(event.request, event.now)
-        if event.answer is None:
-            self._unplaced[event.request] = position
+        if isinstance(event.answer, int):
+            self._recorded[event.answer] = position
         else:
-            self._recorded(position, event.answer)
-        answer = self._decider.place(event.request, event.now)
-        if answer is None:
-            answer = self._decider.wait(event.request, event.now, position)
-        self.asked[position].other.answer = answer
+            self._was_answered(position, event.answer)
+        other = self.asked[position].other
+        try:
+            answer = self._decider.ask(event.request, event.now)
+        except RoostError as refusal:
+            other.answer = written(refusal)
+            return
+        if isinstance(answer, Ticket):
+            self._other[answer] = position
+        else:
+            other.answer = answer
 
-    def _recorded(self, position: int, answer: events.Answer) -> None:
+    def _settle(self) -> None:
+        """What the other decider answered to those who waited."""
+        for effect in self._decider.effects():
+            if isinstance(effect, Answered):
+                asked = self.asked[self._other.pop(effect.ticket)]
+                asked.other.answer, asked.other.waited_s = written(effect.result), self._now - asked.since
+
+    def _were_answered(self, answers: events.Answers) -> None:
+        for number, answer in answers:
+            position = self._recorded.pop(number, None)
+            if position is not None:
+                self._was_answered(position, answer)
+
+    def _was_answered(self, position: int, answer: events.Answer) -> None:
         asked = self.asked[position]
-        asked.recorded.answer = answer
-        asked.recorded.waited_s = self._now - asked.since
+        asked.recorded.answer, asked.recorded.waited_s = answer, self._now - asked.since
         if isinstance(answer, Decision):
             self._asked_by[answer.decision_id] = position
 
-    def _began_to_wait(self, event: events.BeganToWait) -> None:
-        position = self._unplaced.pop(event.request, None)
+    def _gave_up(self, number: int) -> None:
+        position = self._recorded.pop(number, None)
         if position is None:
             return
-        if event.refusal is not None:
-            self._recorded(position, event.refusal)
-        else:
-            self._waiting[event.number] = position
-
-    def _gave_up(self, number: int) -> None:
-        position = self._waiting.pop(number, None)
-        if position is not None:
-            asked = self.asked[position]
-            asked.recorded.gave_up, asked.recorded.waited_s = True, self._now - asked.since
-            self._give_up(position)
-
-    def _give_up(self, position: int) -> None:
-        if self._decider.give_up(position):
-            asked = self.asked[position]
+        asked = self.asked[position]
+        asked.recorded.gave_up, asked.recorded.waited_s = True, self._now - asked.since
+        ticket = next((each for each, its in self._other.items() if its == position), None)
+        if ticket is not None and self._decider.give_up(ticket, self._now):
+            del self._other[ticket]
             asked.other.gave_up, asked.other.waited_s = True, self._now - asked.since
-
-    def _was_bound(self, event: events.WasBound) -> None:
-        for number, answer in event.answers:
-            position = self._waiting.pop(number, None)
-            if position is not None:
-                self._recorded(position, answer)
-
-    def _bind(self, changed: str) -> None:
-        decider = self._decider
-        if not decider.waiters:
-            return
-        if changed or decider.dispatcher.next_timer() <= self._now:
-            for position, answer in decider.bind(self._now, changed, has_opened=bool(changed)):
-                asked = self.asked[position]
-                asked.other.answer, asked.other.waited_s = answer, self._now - asked.since
-        for position, waiter in list(decider.waiters.items()):
-            if self._now - waiter.since > min(waiter.request.deadline_s or LONGEST_WAIT_S, LONGEST_WAIT_S):
-                self._give_up(position)
 
     def _as_other(self, outcomes: Iterable[DecisionOutcome]) -> tuple[DecisionOutcome, ...]:
         """Which of the other policy's decisions have reached a worker, as far as their requests were decided at all."""
@@ -158,10 +160,10 @@ class Comparison:
         return tuple(found)
 
 
-def compare(happened: Iterable[events.Beginning | events.Event], make_rng: MakeRng, policy: str) -> list[Asked]:
+def compare(happened: Iterable[events.Beginning | events.Event | earlier.Event], make_rng: MakeRng, policy: str) -> list[Both]:
     """One file from its beginning to its end. Raises InvalidField if there is no such policy, and what reading it raises."""
     comparison: Comparison | None = None
-    for each in happened:
+    for each in earlier.as_today(happened):
         if isinstance(each, events.Beginning):
             comparison = Comparison(each, make_rng, policy)
         elif comparison is not None:

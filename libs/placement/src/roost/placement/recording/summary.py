@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from roost.placement.decision import Action, Decision
-from roost.placement.recording.comparing import Asked, Fate
+from roost.placement.recording.comparing import Both, Fate
 from roost.placement.recording.events import Refusal
 
 
@@ -34,15 +34,15 @@ class Compared:
     other: PolicySummary
 
 
-def summary(asked: Sequence[Asked]) -> Compared:
+def summary(asked: Sequence[Both]) -> Compared:
     """Of all requests."""
     elsewhere = sum(_worker(each.recorded) != _worker(each.other) for each in asked)
     return Compared(len(asked), elsewhere, _summary([each.recorded for each in asked]), _summary([each.other for each in asked]))
 
 
-def by_model(asked: Iterable[Asked]) -> dict[str, Compared]:
+def by_model(asked: Iterable[Both]) -> dict[str, Compared]:
     """Of each model's requests; those first of which most go elsewhere."""
-    found: dict[str, list[Asked]] = {}
+    found: dict[str, list[Both]] = {}
     for each in asked:
         found.setdefault(each.request.model, []).append(each)
     compared = {model: summary(some) for model, some in found.items()}

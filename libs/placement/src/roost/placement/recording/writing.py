@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from json import JSONEncoder
 from types import MappingProxyType
 from typing import Final, cast
 
 from roost.cluster.view_snapshot import ViewSnapshot
 from roost.cluster.worker_entry import WorkerEntry
-from roost.cluster.worker_state import CatalogueModel, DecisionOutcome, WorkerState
+from roost.cluster.worker_state import CatalogueModel, WorkerState
+from roost.placement import facts
 from roost.placement.decision import Decision
+from roost.placement.dispatcher import LineSnapshot
 from roost.placement.placer import PlacerSnapshot
 from roost.placement.recording import events
 from roost.placement.recording.worker_json import (
@@ -22,12 +25,11 @@ from roost.placement.recording.worker_json import (
     Json,
     catalogue_to_json,
     counters_to_json,
-    outcomes_to_json,
     request_to_json,
     state_to_json,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MARK: Final = "roost_recording"  # the first key of the first line
 _to_text = JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -37,41 +39,46 @@ class Writer:
 
     def __init__(self) -> None:
         self._reports: dict[str, WorkerState] = {}
-        self._outcomes: dict[str, tuple[DecisionOutcome, ...]] = {}
         self._catalogues: dict[tuple[CatalogueModel, ...], int] = {}
         self._kinds: Mapping[type, Callable[..., Fields]] = MappingProxyType(
             {
-                events.Reported: self._reported,
-                events.StreamLost: lambda event: {"op": "stream_lost", **event._asdict()},
-                events.Judged: lambda event: {"op": "judge", **event._asdict(), "liveness": event.liveness.value},
-                events.Forgotten: lambda event: {"op": "forget", **event._asdict()},
-                events.LeftByItself: lambda event: {"op": "leave", **event._asdict()},
-                events.SilenceJudged: lambda event: {"op": "silence", **event._asdict()},
-                events.Settled: self._settled,
-                events.Seen: lambda event: {"op": "seen", **event._asdict()},
-                events.TimePassed: lambda event: {"op": "time", "now": event.now},
-                events.Placed: _placed,
-                events.BeganToWait: _began_to_wait,
-                events.GaveUp: lambda event: {"op": "give_up", "waiter": event.number},
-                events.WasBound: _was_bound,
+                facts.Reported: self._reported,
+                facts.Told: self._told,
+                facts.StreamLost: lambda fact: {"op": "stream_lost", **fact._asdict()},
+                facts.StreamEnded: lambda fact: {"op": "stream_ended", **fact._asdict()},
+                facts.Judged: lambda fact: {"op": "judge", **fact._asdict(), "liveness": fact.liveness.value},
+                facts.Forgotten: lambda fact: {"op": "forget", **fact._asdict()},
+                facts.TimePassed: lambda _fact: {"op": "time"},
+                facts.SilenceJudged: lambda fact: {"op": "silence", **fact._asdict()},
+                facts.Stopping: lambda fact: {"op": "stop", **fact._asdict()},
             }
         )
 
     def line(self, event: events.Event) -> str:
         """With its end."""
-        return _to_text(self._kinds[type(event)](event)) + "\n"
+        match event:
+            case events.Heard(fact, now, answers):
+                fields = {**self._kinds[type(fact)](fact), "now": now, **_answers(answers)}
+            case events.Asked(request, now, answer):
+                fields = {"op": "ask", "request": request_to_json(request), "now": now, **_asked(answer)}
+            case events.GaveUp(number, now):
+                fields = {"op": "give_up", "ticket": number, "now": now}
+            case events.TimerRang(now, answers):
+                fields = {"op": "timer", "now": now, **_answers(answers)}
+        return _to_text(fields) + "\n"
 
     def first_lines(self, beginning: events.Beginning) -> str:
         """The two lines that a file begins with: what it is, and what the decider knew."""
-        self._reports = {entry.node_id: entry.state for entry in beginning.view.entries}
-        self._outcomes = {}
-        self._catalogues = {catalogue.source: number for number, catalogue in enumerate(beginning.view.shared)}
-        head: Fields = {MARK: FORMAT, **beginning.terms._asdict(), "seed": beginning.seed}
+        known = beginning.state
+        self._reports = {entry.node_id: entry.state for entry in known.view.entries}
+        self._catalogues = {catalogue.source: number for number, catalogue in enumerate(known.view.shared)}
+        head: Fields = {MARK: FORMAT, **asdict(beginning.terms), **beginning.origin._asdict(), "seed": beginning.seed}
         state: Fields = {
             "op": "state",
-            "view": self._view(beginning.view),
-            "placer": _placer(beginning.placer),
-            "lines": [_line(line) for line in beginning.lines],
+            "view": self._view(known.view),
+            "placer": _placer(known.placer),
+            "lines": [_line(line) for line in known.lines],
+            "given": known.given,
         }
         return f"{_to_text(head)}\n{_to_text(state)}\n"
 
@@ -103,11 +110,18 @@ class Writer:
             "earlier_epochs": counters_to_json(entry.earlier_epochs),
         }
 
-    def _reported(self, event: events.Reported) -> Fields:
-        state = event.state
-        fields: Fields = {"op": "report", "now": event.now, **state_to_json(state, self._reports.get(state.node_id))}
-        if event.is_streamed:
-            fields["stream"] = event.stream
+    def _reported(self, fact: facts.Reported) -> Fields:
+        fields: Fields = {"op": "report", **self._state(fact.state)}
+        if fact.is_streamed:
+            fields["stream"] = fact.stream
+        return fields
+
+    def _told(self, fact: facts.Told) -> Fields:
+        times: Fields = {"written_at": fact.written_at, "arrived_before": fact.arrived_before}
+        return {"op": "told", **self._state(fact.state), "liveness": fact.liveness.value, **times}
+
+    def _state(self, state: WorkerState) -> Fields:
+        fields = state_to_json(state, self._reports.get(state.node_id))
         if state.catalogue is not None:
             known = self._catalogues.get(state.catalogue)
             if known is None:
@@ -116,40 +130,19 @@ class Writer:
             else:
                 fields["catalogue"] = known
         self._reports[state.node_id] = state
-        self._outcomes[state.node_id] = state.outcomes
-        return fields
-
-    def _settled(self, event: events.Settled) -> Fields:
-        fields: Fields = {"op": "settle", "now": event.now, "node_id": event.node_id}
-        if event.outcomes != self._outcomes.get(event.node_id, ()):
-            fields["outcomes"] = outcomes_to_json(event.outcomes)
         return fields
 
 
-def _placed(event: events.Placed) -> Fields:
-    return {"op": "place", "now": event.now, "request": request_to_json(event.request), "answer": _answer(event.answer)}
+def _asked(answer: events.Answer | int) -> Fields:
+    return {"ticket": answer} if isinstance(answer, int) else {"answer": _answer(answer)}
 
 
-def _began_to_wait(event: events.BeganToWait) -> Fields:
-    fields: Fields = {"op": "wait", "now": event.now, "request": request_to_json(event.request), "waiter": event.number}
-    if event.refusal is not None:
-        fields["answer"] = _answer(event.refusal)
-    return fields
+def _answers(answers: events.Answers) -> Fields:
+    return {"answers": [(number, _answer(answer)) for number, answer in answers]} if answers else {}
 
 
-def _was_bound(event: events.WasBound) -> Fields:
-    fields: Fields = {"op": "bind", "now": event.now}
-    if event.changed:
-        fields["node_id"] = event.changed
-    if event.has_opened:
-        fields["has_opened"] = True
-    if event.answers:
-        fields["answers"] = [(number, _answer(answer)) for number, answer in event.answers]
-    return fields
-
-
-def _answer(answer: events.Answer | None) -> Json:
-    """A decision's fields but for those that stand elsewhere; a refusal's word and sentence; null for "wait"."""
+def _answer(answer: events.Answer) -> Json:
+    """A decision's fields but for those that stand elsewhere; a refusal's word and sentence."""
     if isinstance(answer, Decision):
         fields: Fields = {
             "worker": answer.worker_id,
@@ -161,12 +154,12 @@ def _answer(answer: events.Answer | None) -> Json:
             "age_s": answer.view_age_s,
         }
         return {**fields, "waited_for_load": True} if answer.waited_for_load else fields
-    return None if answer is None else {"refused": answer.reason, "message": answer.message}
+    return {"refused": answer.reason, "message": answer.message}
 
 
-def _line(line: events.WaitingLine) -> Fields:
+def _line(line: LineSnapshot) -> Fields:
     return {
-        "waiters": [(each.number, request_to_json(each.request), each.since, each.found_ready) for each in line.waiters],
+        "tickets": [(each.number, request_to_json(each.request), each.since, each.found_ready) for each in line.tickets],
         "retry_at": line.retry_at if math.isfinite(line.retry_at) else None,
         "is_stuck": line.is_stuck,
     }

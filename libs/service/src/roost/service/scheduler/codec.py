@@ -7,7 +7,7 @@ from typing import Final
 from roost.cluster.errors import InvalidField, RoostError
 from roost.service.codec import request_from_wire, write_decision
 from roost.service.errors import to_refusal
-from roost.service.scheduler.scheduling import Answered, Asked
+from roost.service.scheduler.desk import Answer, Question
 from roost.v1 import scheduler_pb2
 
 DEFAULT_WATCH_S: Final = 1.0
@@ -15,17 +15,17 @@ SHORTEST_WATCH_S: Final = 0.05
 LONGEST_WATCH_S: Final = 60.0
 
 
-def asked_from_wire(message: scheduler_pb2.ScheduleStreamRequest) -> Asked:
+def question_from_wire(message: scheduler_pb2.ScheduleStreamRequest) -> Question:
     """Raises nothing: what is wrong with the request becomes its answer."""
     wire = message.request
     try:
         request = request_from_wire(wire)
     except RoostError as refusal:
-        return Asked(wire.request_id[:256], refusal)
-    return Asked(request.request_id, request)
+        return Question(wire.request_id[:256], refusal)
+    return Question(request.request_id, request)
 
 
-def answered_to_wire(answer: Answered, plane: scheduler_pb2.Plane.ValueType) -> scheduler_pb2.ScheduleStreamResponse:
+def answer_to_wire(answer: Answer, plane: scheduler_pb2.Plane.ValueType) -> scheduler_pb2.ScheduleStreamResponse:
     request_id, result = answer
     if isinstance(result, RoostError):
         return scheduler_pb2.ScheduleStreamResponse(request_id=request_id, refusal=to_refusal(result))

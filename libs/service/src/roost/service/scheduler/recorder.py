@@ -15,15 +15,23 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
 from typing import Final
 
+from roost.cluster.errors import RoostError
+from roost.placement.decider import Decider
+from roost.placement.decision import Decision
+from roost.placement.dispatcher import Ticket
+from roost.placement.effects import Effect
+from roost.placement.facts import Fact
 from roost.placement.recording.events import Beginning, Event
-from roost.placement.recording.recorded import Journal
+from roost.placement.recording.journal import Journal
 from roost.placement.recording.writing import MARK, Writer
+from roost.placement.request import PlacementRequest
 from roost.service.logs import Logger
+from roost.service.scheduler.taps import Tap
 from roost.service.startup import CannotStart
 
 DEFAULT_BYTES: Final = 100_000_000
@@ -189,16 +197,48 @@ def fresh_chance() -> tuple[int, random.Random]:
     return seed, random.Random(seed)  # noqa: S311  # spreads load; guards nothing
 
 
+class RecordingTap(Tap):
+    """Hands everything to a journal, once there is one."""
+
+    def __init__(self, recorder: Recorder, *, plane: str, wall_offset_s: float) -> None:
+        """`wall_offset_s`: wall clock minus the decider's clock."""
+        self._recorder = recorder
+        self._plane = plane
+        self._wall_offset_s = wall_offset_s
+        self._journal: Journal | None = None
+
+    def begin(self, decider: Decider) -> None:
+        """From now on everything is written down."""
+        self._journal = Journal(decider, self._recorder.take, fresh_chance, plane=self._plane, wall_offset_s=self._wall_offset_s)
+
+    def heard(self, fact: Fact, now: float, effects: Sequence[Effect]) -> None:
+        if self._journal is not None:
+            self._journal.heard(fact, now, effects)
+
+    def asked(self, request: PlacementRequest, now: float, answer: Decision | Ticket | RoostError, elapsed_s: float) -> None:
+        del elapsed_s
+        if self._journal is not None:
+            self._journal.asked(request, now, answer)
+
+    def gave_up(self, ticket: Ticket, now: float) -> None:
+        if self._journal is not None:
+            self._journal.gave_up(ticket, now)
+
+    def rang(self, now: float, effects: Sequence[Effect]) -> None:
+        if self._journal is not None:
+            self._journal.rang(now, effects)
+
+
 @contextlib.contextmanager
 def recording(
     path: Path | None, max_bytes: int, *, plane: str, wall_offset_s: float, changed: Callable[[bool, int], None], log: Logger
-) -> Iterator[Journal | None]:
-    """What the decider's parts are to be recorded with while the block runs; None without a path. Raises CannotStart."""
+) -> Iterator[RecordingTap | None]:
+    """What a decider is to be recorded with while the block runs; None without a path. Raises CannotStart."""
     if path is None:
         yield None
         return
     recorder = Recorder(path, max_bytes, changed=changed, log=log)
     try:
-        yield Journal(recorder.take, fresh_chance, plane=plane, wall_offset_s=wall_offset_s)
+        yield RecordingTap(recorder, plane=plane, wall_offset_s=wall_offset_s)
     finally:
         recorder.close()

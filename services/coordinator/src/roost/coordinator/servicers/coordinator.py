@@ -41,7 +41,7 @@ class CoordinatorServicer(OperatorServicer):
     async def ReportLoad(self, request: coordinator_pb2.ReportLoadRequest, context: ReportContext) -> coordinator_pb2.ReportLoadResponse:
         with self._plane.counting_bad_reports():
             state = state_from_wire(request.report)
-        return coordinator_pb2.ReportLoadResponse(accepted=self._plane.report(state, is_streamed=False).is_accepted)
+        return coordinator_pb2.ReportLoadResponse(accepted=self._plane.report(state, is_streamed=False))
 
     async def _upward(self, requests: AsyncIterable[coordinator_pb2.ConnectRequest]) -> AsyncIterator[Upward]:
         with refusing_garbage():

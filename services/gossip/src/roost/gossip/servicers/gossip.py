@@ -74,7 +74,7 @@ class GossipServicer(gossip_pb2_grpc.GossipServicer):
         return gossip_pb2.CommandWorkerResponse(result=result_to_wire(replace(result, command_id=command.command_id)))
 
     async def GetMembers(self, request: gossip_pb2.GetMembersRequest, context: Context) -> gossip_pb2.GetMembersResponse:
-        return self._operator.members(self._plane.now)
+        return self._operator.members(self._plane.shell.now)
 
     async def WatchMembers(  # type: ignore[override]  # a coroutine, not a generator: see `roost.service.streams`
         self, request: gossip_pb2.WatchMembersRequest, context: WatchContext
@@ -89,7 +89,7 @@ class GossipServicer(gossip_pb2_grpc.GossipServicer):
         plane = self._plane
         while True:
             version = plane.members_version
-            await write(gossip_pb2.WatchMembersResponse(state=self._operator.members(plane.now)))
+            await write(gossip_pb2.WatchMembersResponse(state=self._operator.members(plane.shell.now)))
             await asyncio.sleep(interval_s)
             await plane.member_changes.until(lambda version=version: plane.members_version != version)  # type: ignore[misc]
 

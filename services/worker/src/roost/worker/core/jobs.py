@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from roost.cluster.worker_state import CacheResult
-from roost.placement.queue import Ticket
+from roost.placement.queue import Place
 from roost.worker.core.residency import Lease
 
 
@@ -36,7 +36,7 @@ class Job:
     cache_result: CacheResult
     lease: Lease
     number: int = 0
-    ticket: Ticket | None = field(default=None, repr=False)
+    ticket: Place | None = field(default=None, repr=False)
     granted_at: float | None = None
 
 
