@@ -208,7 +208,7 @@ class Machine:
         """These are in memory, and nothing was measured or counted."""
         cache, now = self.core.cache, self._agenda.now
         for spec in map(self._catalogue.get, names):
-            acquired = cache.acquire(spec.name, spec.size_bytes, now)
+            acquired = cache.acquire(spec.name, spec.memory_bytes, now)
             for effect in acquired.effects:
                 if isinstance(effect, StartLoad):
                     cache.loaded(effect.residency, spec.max_parallel, now)

@@ -68,7 +68,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
     def around(self, method: str, behaviour: Behaviour) -> Behaviour:
         """`behaviour` with what this interceptor adds; `method` is "/package.Service/Method"."""
 
-    def reading(self, handler: Handler[object, object]) -> Deserialize | None:
+    def reading(self, method: str, handler: Handler[object, object]) -> Deserialize | None:  # noqa: ARG002 - for those who need it
         """How the handler's requests are read."""
         return handler.request_deserializer
 
@@ -77,7 +77,7 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor):
         behaviour = _as_coroutine(getattr(handler, attribute))
         if behaviour is None:
             return handler
-        return make(self.around(method, behaviour), self.reading(handler), handler.response_serializer)
+        return make(self.around(method, behaviour), self.reading(method, handler), handler.response_serializer)
 
 
 def _as_coroutine(behaviour: Behaviour | Generating) -> Behaviour | None:
@@ -123,9 +123,9 @@ class ErrorInterceptor(WrappingInterceptor):
 
         return guarded
 
-    def reading(self, handler: Handler[object, object]) -> Deserialize | None:
+    def reading(self, method: str, handler: Handler[object, object]) -> Deserialize | None:
         """A stream's messages are read inside its handler, which is where their errors arise; a single one is read before it."""
-        read = super().reading(handler)
+        read = super().reading(method, handler)
         if read is None or handler.request_streaming:
             return read
 
@@ -186,11 +186,22 @@ class MetricsInterceptor(WrappingInterceptor):
             except asyncio.CancelledError:
                 code = _why_cancelled(context)
                 raise
+            except grpc.aio.AbortError as ended:
+                _let_go(ended)
+                del request
+                raise
             finally:
                 metrics.ended(_code_set(context) or code, time.perf_counter() - started)
             return answer
 
         return counted
+
+
+def _let_go(ended: grpc.aio.AbortError) -> None:
+    """The error that ended a call is kept by gRPC beside the call, and its frames keep the call and the request: a circle, which would
+    hold megabytes of a refused prompt until the garbage collector comes by.
+    """
+    ended.__traceback__ = ended.__context__ = ended.__cause__ = None
 
 
 def _why_cancelled(context: Context) -> str:

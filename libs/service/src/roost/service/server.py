@@ -17,6 +17,7 @@ from roost.service.channels import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, MAX_MESSAGE
 from roost.service.interceptors import ErrorInterceptor, MetricsInterceptor
 from roost.service.logs import get_logger
 from roost.service.metrics import GrpcMetrics
+from roost.service.reception import ReceptionGate, ReceptionInterceptor
 from roost.service.startup import PortTaken
 from roost.service.tls import TlsFiles, server_credentials
 
@@ -31,6 +32,7 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", round(MIN_PING_INTERVAL_S * 1000)),
+    ("grpc.http2.bdp_probe", 0),  # else calls that nobody reads yet send megabytes ahead; what is read comes as fast
     *keepalive_options(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S),  # a client that vanished is noticed, and its streams end, within 25 s
 )
 
@@ -41,10 +43,11 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @dataclass(frozen=True, slots=True)
 class ServiceBinding:
-    """One service of a server: its full name, and how its servicer is added."""
+    """One service of a server: its full name, how its servicer is added, and its methods whose single requests may be megabytes long."""
 
     name: str
     add: Callable[[grpc.aio.Server], None]
+    bulky: tuple[str, ...] = ()
 
 
 class RpcServer:
@@ -78,7 +81,10 @@ async def rpc_server(
 
     Raises PortTaken if the address cannot be listened on, CannotStart if a TLS file cannot be read.
     """
-    server = grpc.aio.server(interceptors=(MetricsInterceptor(metrics), ErrorInterceptor(get_logger())), options=SERVER_OPTIONS)
+    bulky = [f"/{service.name}/{method}" for service in services for method in service.bulky]
+    around = (MetricsInterceptor(metrics), ErrorInterceptor(get_logger()))
+    first = (ReceptionInterceptor(ReceptionGate(), bulky),) if bulky else ()  # the others ask what is inside them only once a method
+    server = grpc.aio.server(interceptors=(*first, *around), options=SERVER_OPTIONS)
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     for service in services:

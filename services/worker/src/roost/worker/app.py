@@ -86,8 +86,8 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
     links = build_links(settings, runtime, reporter, metrics)
     reload = CatalogueReload(file, runtime, links)
     deliveries = Deliveries(runtime, clock=time.monotonic, reader_timeout_s=settings.reader_timeout_s)
-    servicer = WorkerServicer(runtime, reporter, deliveries)
-    binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server))
+    servicer = WorkerServicer(runtime, reporter, deliveries, request_memory_bytes=settings.request_memory)
+    binding = ServiceBinding(SERVICE, lambda server: worker_pb2_grpc.add_WorkerServicer_to_server(servicer, server), bulky=("Generate",))
     listening = rpc_server(host=settings.host, port=settings.port, services=[binding], metrics=service_metrics.grpc, tls=settings.tls)
     with serve_metrics(service_metrics.registry, settings.metrics_host, settings.metrics_port) as metrics_server:
         async with _closing(engines), runtime.host.running(), listening as server, task_scope() as tasks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import grpc
 
 from roost.cluster.names import check_model_name
@@ -9,26 +11,30 @@ from roost.service.codec import catalogue_model_to_wire, model_to_wire, state_to
 from roost.v1 import worker_pb2, worker_pb2_grpc
 from roost.worker.codec import CACHE_RESULTS, generation_request_from_wire
 from roost.worker.delivery import Deliveries
+from roost.worker.held import HeldRequests
 from roost.worker.report import Reporter
 from roost.worker.runtime import Runtime
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServicer):
-    """Holds no state of its own."""
+    """Holds no state of its own but how much its requests take."""
 
-    def __init__(self, runtime: Runtime, reporter: Reporter, deliveries: Deliveries) -> None:
+    def __init__(self, runtime: Runtime, reporter: Reporter, deliveries: Deliveries, *, request_memory_bytes: int) -> None:
         self._runtime = runtime
         self._reporter = reporter
         self._deliveries = deliveries
+        self._held = HeldRequests(request_memory_bytes)
 
     async def Generate(  # type: ignore[override]  # a method that writes its answers, which the stubs do not know
         self,
         request: worker_pb2.GenerateRequest,
         context: grpc.aio.ServicerContext[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
     ) -> None:
-        with self._runtime.refusals(request.model, request.decision_id):
-            asked = generation_request_from_wire(request)
-        await self._deliveries.deliver(asked, context.write)
+        with ExitStack() as held:
+            with self._runtime.refusals(request.model, request.decision_id):
+                held.enter_context(self._held.holding(request.ByteSize()))
+                asked = generation_request_from_wire(request)
+            await self._deliveries.deliver(asked, context.write)
 
     async def LoadModel(
         self, request: worker_pb2.WorkerLoadModelRequest, context: grpc.ServicerContext

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from roost.cluster.errors import InvalidField
@@ -58,6 +58,12 @@ class WorkerSettings(ServiceSettings):
     queue_capacity: int = Field(
         256, ge=1, le=100_000, description="requests that wait at most; more would wait longer than it takes to ask another worker"
     )
+    request_memory: int = Field(
+        256_000_000,
+        ge=1_000_000,
+        le=MAX_SIZE_BYTES,
+        description='bytes that requests may take while they wait or run, as a number or like "256MB"; each takes three times its length',
+    )
     aging_s: float = Field(
         10.0,
         gt=0,
@@ -99,10 +105,10 @@ class WorkerSettings(ServiceSettings):
         description="seconds that accepted requests have to end when stopping",
     )
 
-    @field_validator("memory", mode="before")
+    @field_validator("memory", "request_memory", mode="before")
     @classmethod
-    def _parse_memory(cls, written: object) -> object:
-        return parse_size(written, "memory") if isinstance(written, str) else written
+    def _parse_memory(cls, written: object, info: ValidationInfo) -> object:
+        return parse_size(written, info.field_name or "") if isinstance(written, str) else written
 
     @field_validator("node_id")
     @classmethod
