@@ -108,6 +108,9 @@ class SteeredEngine:
     def expected_load_s(self, spec: ModelSpec) -> float:
         return spec.size_bytes / MB / 250
 
+    def least_tokens(self, prompt: str) -> int:
+        return len(prompt) // 1000
+
     async def check(self, spec: ModelSpec) -> None:
         self.checks[spec.name] += 1
         if spec.name in self.refusing:

@@ -64,7 +64,7 @@ async def world(
     core = WorkerCore("worker-1", catalogue or catalogue_of(a=40, b=40, c=40), capacity, unmeasured_load_s=engine.expected_load_s)
     driver = Driver(core)
     host = ModelHost(driver, {"simulated": engine}, metrics, clock=time.monotonic, load_timeout_s=load_timeout_s)
-    runtime = Runtime(driver, host, metrics, clock=time.monotonic)
+    runtime = Runtime(driver, host, Checks({"simulated": engine}, clock=time.monotonic), metrics, clock=time.monotonic)
     made = World(runtime, engine, registry)
     runtime.subscribe(made.changed.set)
     async with host.running():

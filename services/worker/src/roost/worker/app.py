@@ -17,6 +17,7 @@ from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.server import RpcServer, ServiceBinding, rpc_server
 from roost.v1 import coordinator_pb2, gossip_pb2, worker_pb2, worker_pb2_grpc
+from roost.worker.checks import Checks
 from roost.worker.core.pace import SMALLEST_GAP_S, Backoff, ReportPace
 from roost.worker.core.worker_core import Capacity, WorkerCore
 from roost.worker.delivery import Deliveries
@@ -115,7 +116,7 @@ def build_runtime(settings: WorkerSettings, catalogue: Catalogue, engines: Mappi
     capacity = Capacity(settings.memory_budget_bytes, settings.slots, settings.queue_capacity, settings.aging_s, settings.eviction)
     driver = Driver(WorkerCore(settings.name, catalogue, capacity, unmeasured_load_s=unmeasured_load_s))
     host = ModelHost(driver, engines, metrics, clock=time.monotonic, load_timeout_s=settings.load_timeout_s)
-    return Runtime(driver, host, metrics, clock=time.monotonic)
+    return Runtime(driver, host, Checks(engines, clock=time.monotonic), metrics, clock=time.monotonic)
 
 
 def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, metrics: WorkerMetrics) -> Links:

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
+from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
+from roost.worker.checks import Checks
 from roost.worker.core.effects import Effect, Grant, Ready, Refuse, Say
 from roost.worker.core.jobs import Holder, Job
 from roost.worker.core.standing import Standing, waiting
@@ -34,10 +36,13 @@ class LoadResult:
 class Runtime:
     """One worker's work. State: the futures of those who wait for the core's word; everything else is the core's."""
 
-    def __init__(self, driver: Driver, host: ModelHost, metrics: WorkerMetrics, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, driver: Driver, host: ModelHost, checks: Checks, metrics: WorkerMetrics, *, clock: Callable[[], float]
+    ) -> None:
         self.core = driver.core
         self.host = host
         self._driver = driver
+        self._checks = checks
         self._metrics = metrics
         self._clock = clock
         self._waiting: dict[Holder, asyncio.Future[None]] = {}
@@ -69,6 +74,8 @@ class Runtime:
         Before anything is yielded it raises UnknownModel, InvalidField, ModelTooLarge, NoCapacity, WorkerDraining; later ModelLoadFailed,
         NoCapacity (pins took the memory, or the engine is busy), InvalidField (what only the engine can check) and EngineFailed.
         """
+        with self.refusals(request.model, request.decision_id):
+            await self._look(self.core.catalogue.get(request.model), request.prompt)
         job, sampling, position = self._admit(request)
         progress = progress or Progress()
         progress.accepted(job, request.generated.first_index)
@@ -112,6 +119,7 @@ class Runtime:
     async def load(self, name: str, *, is_pinned: bool = False) -> LoadResult:
         """Makes a model ready. Raises UnknownModel, ModelTooLarge, NoCapacity, ModelLoadFailed, WorkerDraining."""
         started = self._clock()
+        await self._look(self.core.catalogue.get(name))
         preload = self.core.preload(name, started, is_pinned=is_pinned)
         ready = self._wait(preload)
         try:
@@ -143,6 +151,12 @@ class Runtime:
             await self._idle.wait()
 
     # --- coming and going ---------------------------------------------------------------------------
+
+    async def _look(self, spec: ModelSpec, prompt: str = "") -> None:
+        """Before a place is taken, a load begun or a model put out: raises InvalidField or ModelLoadFailed for what has no hope."""
+        self._checks.check_prompt(spec, prompt)
+        if self.core.cache.find(spec.name) is CacheResult.COLD_START:
+            await self._checks.look(spec)
 
     def _admit(self, request: GenerationRequest) -> tuple[Job, Sampling, int]:
         """Takes the model and a place in the queue at once, so that a load starts before a slot is free."""

@@ -38,6 +38,19 @@ async def load(engine: Engine, spec: ModelSpec) -> LoadedModel:
         raise ModelLoadFailed(spec.name, _told(error)) from error
 
 
+async def check(engine: Engine, spec: ModelSpec) -> None:
+    """See `Engine.check`. Raises ModelLoadFailed and nothing else."""
+    try:
+        await engine.check(spec)
+    except ModelLoadFailed:
+        raise
+    except OSError as error:
+        raise ModelLoadFailed(spec.name, str(error) or type(error).__name__) from error
+    except Exception as error:
+        log.exception("model_check_broke", model=spec.name, engine=spec.engine)
+        raise ModelLoadFailed(spec.name, _told(error)) from error
+
+
 async def generate(
     model: LoadedModel, name: str, prompt: str, sampling: Sampling, resume: Resume | None = None
 ) -> AsyncGenerator[GenerationEvent, None]:

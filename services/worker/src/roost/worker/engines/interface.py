@@ -141,6 +141,9 @@ class Engine(Protocol):
     def expected_load_s(self, spec: ModelSpec) -> float:
         """Seconds a load of `spec` takes before one was measured; 0.0 where nothing is loaded here."""
 
+    def least_tokens(self, prompt: str) -> int:
+        """So many tokens has the prompt at least, whatever the model; 0 where nothing is known. Cheap."""
+
     async def check(self, spec: ModelSpec) -> None:
         """Raises ModelLoadFailed for what can be seen to make `load` fail before anything is loaded: a missing or broken file, a
         server that does not answer, a key that is not set. Cheap: seconds at most, and no memory for weights.

@@ -20,6 +20,7 @@ from roost.worker.engines.frames import Message, Value, text_of, whole_of
 from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Reading, Resume, Sampling
 from roost.worker.engines.replay import WEIGHTS, Replay, replay_of
 from roost.worker.engines.stillness import CHECK_S, Stillness
+from roost.worker.engines.text import MOST_CHARACTERS_PER_TOKEN
 
 DEFAULT_BATCH_TOKENS: Final = 64  # reads a prompt as fast as wider ones on one core, and is the longest a cancel or a turn waits
 START_S: Final = 1.0  # of a child process, before it reads: 253 MB took 1.2 s (Gemma 3 270M, two cores)
@@ -285,6 +286,10 @@ class LlamaCppEngine:
     def expected_load_s(self, spec: ModelSpec) -> float:
         """See `Engine.expected_load_s`. For a file that is ready."""
         return START_S + spec.size_bytes / LOAD_BYTES_PER_S
+
+    def least_tokens(self, prompt: str) -> int:
+        """See `Engine.least_tokens`."""
+        return len(prompt) // MOST_CHARACTERS_PER_TOKEN
 
     async def check(self, spec: ModelSpec) -> None:
         """See `Engine.check`."""

@@ -14,10 +14,9 @@ from roost.worker.engines.frames import Message, number_of, text_of, texts_of, w
 from roost.worker.engines.interface import FinishReason, GeneratedToken, Sampling
 from roost.worker.engines.llama import UNFINISHED, Context, Sampler, Weights
 from roost.worker.engines.replay import ReadingPlan, Replay
-from roost.worker.engines.text import Telling
+from roost.worker.engines.text import MOST_CHARACTERS_PER_TOKEN, Telling
 
 SAMPLED_CHARACTERS_PER_TOKEN: Final = 8  # about twice what ordinary text has
-MOST_CHARACTERS_PER_TOKEN: Final = 256  # the longest tokens of real vocabularies are long runs of spaces, below this
 CUT_TOKENS: Final = 16  # by how much the beginning of a text may have more tokens than the same part of the whole
 MAX_PENDING_TOKENS: Final = 8  # a character is at most four byte tokens; what is incomplete after this never completes
 READING_S: Final = 0.5  # how far apart it is told that the prompt is still being read

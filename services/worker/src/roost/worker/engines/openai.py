@@ -26,6 +26,7 @@ from roost.worker.engines.nearness import direct_routes
 from roost.worker.engines.openai_stream import EventTooLong, NoEvents, chunks_of, read_text
 from roost.worker.engines.openai_wire import Answer, Server, listed_models, refusal, request_body, retry_after_s
 from roost.worker.engines.replay import WEIGHTS, replay_of
+from roost.worker.engines.text import MOST_CHARACTERS_PER_TOKEN
 from roost.worker.engines.sse import Chunk, error_text
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -237,6 +238,10 @@ class OpenAIEngine:
     def expected_load_s(self, spec: ModelSpec) -> float:  # noqa: ARG002 - the signature is the interface's
         """See `Engine.expected_load_s`. The server loads, or has loaded, and does not say how long it takes."""
         return 0.0
+
+    def least_tokens(self, prompt: str) -> int:
+        """See `Engine.least_tokens`. Of vocabularies that nobody tells, only what all have in common."""
+        return len(prompt) // MOST_CHARACTERS_PER_TOKEN
 
     async def check(self, spec: ModelSpec) -> None:
         """See `Engine.check`. The server must answer, take the key and list the model (if it lists any)."""

@@ -210,6 +210,10 @@ class SimulatedEngine:
         """See `Engine.expected_load_s`. Exact."""
         return speed_of(spec, self._time_scale).load_s()
 
+    def least_tokens(self, prompt: str) -> int:
+        """See `Engine.least_tokens`. Exact."""
+        return estimated_tokens(prompt)
+
     async def check(self, spec: ModelSpec) -> None:
         """See `Engine.check`. Nothing stands behind the entry that could be missing."""
         if spec.source != "published":

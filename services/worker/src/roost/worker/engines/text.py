@@ -1,10 +1,13 @@
-"""Cuts generated text at stop strings, however the text falls into tokens, and tells no token twice. Pure."""
+"""Text and tokens, whatever the vocabulary; cuts generated text at stop strings, however it falls into tokens. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from roost.worker.engines.interface import GeneratedToken
+
+MOST_CHARACTERS_PER_TOKEN: Final = 256  # the longest tokens of real vocabularies are long runs of spaces, below this
 
 
 class StopFilter:
