@@ -252,7 +252,7 @@ async def test_something_that_is_no_scheduler_is_one_line(cluster: StandInCluste
     worker = await cluster.add_worker("worker-1")
     done = await roost("state", "--coordinator", worker.address)
     assert (done.code, done.err.count("\n")) == (3, 1)
-    assert "does not schedule for Roost" in done.err
+    assert "does not serve this call" in done.err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -12,8 +12,8 @@ from roost.service.process import Signals, freeze_after_start, run
 from roost.service.settings import command_line, read_settings
 
 DESCRIPTION = """Spreads what its worker holds to the other sidecars, learns of theirs, and answers where a request should run from what it
-knows: a cluster without a coordinator. Clients call it as they call a coordinator. Every flag can also be set in the environment; flags
-win."""
+knows: a cluster without a coordinator. Clients and operators call it as they call a coordinator. Every flag can also be set in the
+environment; flags win."""
 
 
 def main() -> int:

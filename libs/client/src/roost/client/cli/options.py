@@ -48,7 +48,7 @@ Coordinators = Annotated[
         metavar="HOST:PORT",
         envvar="ROOST_COORDINATOR",
         show_default=False,
-        help=f"Where the cluster is called ({DEFAULT_TARGET} if not given); repeat it for several, which are tried in order.",
+        help=f"A coordinator, or any sidecar ({DEFAULT_TARGET} if not given); repeat it for several, which are tried in order.",
         rich_help_panel=CLUSTER_PANEL,
     ),
 ]

@@ -81,7 +81,7 @@ def error_text(error: RoostError) -> str:
     if isinstance(error, ClusterUnreachable):
         text = f"{error}. {HINT_UNREACHABLE}"
     elif isinstance(error, RemoteError) and error.code is grpc.StatusCode.UNIMPLEMENTED:
-        text = f"something answers there, but it does not schedule for Roost ({error}). {HINT_UNREACHABLE}"
+        text = f"what answers there does not serve this call: a worker, an older Roost, another service ({error}). {HINT_UNREACHABLE}"
     else:
         text = f"{error} [{reason_of(error)}]"
     return " ".join(text.split())
