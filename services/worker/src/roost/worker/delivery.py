@@ -45,10 +45,10 @@ class Delivery:
         self.said_at = clock()
         self.writing_since: float | None = None
         self.ended_by: RoostError | None = None
-        self._write = write
+        self.write = write
         self._clock = clock
         self._scope: asyncio.Timeout | None = None
-        self._aside: asyncio.Task[None] | None = None
+        self.aside: asyncio.Task[None] | None = None
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does the work until it is done, or raises what `end` was called with."""
@@ -61,9 +61,9 @@ class Delivery:
             raise self.ended_by from None
         finally:
             self.gone.set()
-            if self._aside is not None:  # a call must not end while it is written to
-                self._aside.cancel()
-                await asyncio.wait({self._aside})
+            if self.aside is not None:  # a call must not end while it is written to
+                self.aside.cancel()
+                await asyncio.wait({self.aside})
 
     def end(self, why: RoostError) -> None:
         """The work is broken off at once; whoever waits for it is told why."""
@@ -71,29 +71,20 @@ class Delivery:
             self.ended_by = why
             self._scope.reschedule(asyncio.get_running_loop().time())
 
-    async def say(self, answer: Answer) -> None:
-        """Returns when the caller's side has taken it."""
-        if self._aside is not None:
-            await asyncio.wait({self._aside})
-        self.writing_since = self._clock()
-        await self._write(answer)
-        self.said_at = self._clock()
-        self.writing_since = None
-
     def say_aside(self, answer: Answer, tasks: asyncio.TaskGroup) -> None:
-        """The same beside the work, which goes on meanwhile. Not while something is being written."""
+        """Writes it beside the work, which goes on meanwhile and waits for it before it writes. Not while something is being written."""
         self.writing_since = self._clock()
-        self._aside = tasks.create_task(self._say_aside(answer))
+        self.aside = tasks.create_task(self._say_aside(answer))
 
     async def _say_aside(self, answer: Answer) -> None:
         try:
-            await self._write(answer)
+            await self.write(answer)
         except grpc.aio.BaseError as error:  # the caller is gone, which its call will say
             log.debug("progress_unheard", error=repr(error))
         finally:
             self.said_at = self._clock()
             self.writing_since = None
-            self._aside = None
+            self.aside = None
 
 
 class Deliveries:
@@ -131,13 +122,18 @@ class Deliveries:
             return self._fence.enter(request.generation_id, request.attempt, delivery, self._clock())
 
     async def _tell(self, delivery: Delivery, older: Delivery | None) -> None:
-        request = delivery.request
+        request, write, clock = delivery.request, delivery.write, self._clock
         if older is not None:
             with self._runtime.refusals(request.model, request.decision_id):
                 await self._hand_over(older, request.attempt)
         async with aclosing(self._runtime.generate(request, delivery.progress)) as events:
             async for event in events:
-                await delivery.say(generation_event_to_wire(event))
+                if delivery.aside is not None:
+                    await asyncio.wait({delivery.aside})
+                delivery.writing_since = clock()
+                await write(generation_event_to_wire(event))
+                delivery.said_at = clock()
+                delivery.writing_since = None
 
     async def _hand_over(self, older: Delivery, attempt: int) -> None:
         """The older run ends before this one begins. Raises NoCapacity if it does not."""

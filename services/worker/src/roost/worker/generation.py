@@ -110,7 +110,8 @@ def _check_sampling(request: GenerationRequest) -> None:
         raise InvalidField("top_k", f"must be 0 (no cut) to {MAX_TOP_K} (got {request.top_k})")
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         raise InvalidField("seed", f"must be 0 to {MAX_SEED} (got {request.seed})")
-    _check_penalties(request)
+    if request.presence_penalty or request.frequency_penalty or request.repeat_penalty:
+        _check_penalties(request)
 
 
 def _check_penalties(request: GenerationRequest) -> None:

@@ -18,7 +18,6 @@ from roost.worker.core.standing import Standing, waiting
 from roost.worker.driver import Driver
 from roost.worker.engines import border
 from roost.worker.engines.interface import Finished, GeneratedToken, PromptRead, Reading, Sampling
-from roost.worker.engines.interface import GenerationEvent as EngineEvent
 from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken, Started
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.model_host import ModelHost
@@ -89,8 +88,9 @@ class Runtime:
             model = self.host.model(job)
             async with aclosing(border.generate(model, job.model, request.prompt, sampling, request.resume)) as events:
                 async for event in events:
-                    told = self._hear(event, job, progress, accepted, model.fingerprint)
-                    if told is not None:
+                    if isinstance(event, GeneratedToken):
+                        yield self._count_token(job, progress, event.id, event.text)
+                    elif (told := self._hear(event, progress, accepted, model.fingerprint)) is not None:
                         yield told
             completed = self._complete(request, job, progress)
             result = "ok"
@@ -219,11 +219,11 @@ class Runtime:
 
     # --- tokens ---------------------------------------------------------------------------------------
 
-    def _hear(self, event: EngineEvent, job: Job, progress: Progress, accepted: Accepted, fingerprint: str) -> GenerationEvent | None:
+    def _hear(
+        self, event: Reading | PromptRead | Finished, progress: Progress, accepted: Accepted, fingerprint: str
+    ) -> GenerationEvent | None:
         """What the caller is told of it."""
         match event:
-            case GeneratedToken(id=token_id, text=text):
-                return self._count_token(job, progress, token_id, text)
             case Reading(read, of):
                 progress.reading(read, of)
             case PromptRead(prompt_tokens, because):
