@@ -15,6 +15,7 @@ from steered_engine import MB, SteeredEngine, catalogue_of
 from roost.cluster.catalogue import Catalogue
 from roost.v1 import worker_pb2, worker_pb2_grpc
 from roost.worker.app import RunningWorker, worker
+from roost.worker.checks import Checks
 from roost.worker.core.worker_core import Capacity, WorkerCore
 from roost.worker.driver import Driver
 from roost.worker.generation import Accepted, Completed, GenerationEvent, GenerationRequest, NumberedToken

@@ -54,22 +54,27 @@ class Checks:
     async def _look(self, spec: ModelSpec) -> None:
         """Never raises: nobody may be left to hear it."""
         was = self._failed.pop(spec.name, None)
-        engine = self._engines.get(spec.engine)
-        try:
-            if engine is None:
-                raise ModelLoadFailed(spec.name, f"this worker has no engine named {spec.engine}")
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
-                await border.check(engine, spec)
+        why = await self._why_not(spec)
+        if why is None:
             return
-        except ModelLoadFailed as error:
-            why = error.why
-        except TimeoutError:
-            why = f"looking at its source took longer than {CHECK_TIMEOUT_S:g} s"
         if was is None or was[2] != why:
             log.warning("model_cannot_load", model=spec.name, why=why)
         if len(self._failed) >= MAX_REMEMBERED:
             self._failed.clear()
         self._failed[spec.name] = (self._clock(), spec, why)
+
+    async def _why_not(self, spec: ModelSpec) -> str | None:
+        engine = self._engines.get(spec.engine)
+        if engine is None:
+            return f"this worker has no engine named {spec.engine}"
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await border.check(engine, spec)
+        except ModelLoadFailed as error:
+            return error.why
+        except TimeoutError:
+            return f"looking at its source took longer than {CHECK_TIMEOUT_S:g} s"
+        return None
 
     def __repr__(self) -> str:
         return f"<Checks {len(self._looking)} under way, {len(self._failed)} failed>"

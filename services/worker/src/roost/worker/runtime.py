@@ -35,9 +35,7 @@ class LoadResult:
 class Runtime:
     """One worker's work. State: the futures of those who wait for the core's word; everything else is the core's."""
 
-    def __init__(
-        self, driver: Driver, host: ModelHost, checks: Checks, metrics: WorkerMetrics, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, driver: Driver, host: ModelHost, checks: Checks, metrics: WorkerMetrics, *, clock: Callable[[], float]) -> None:
         self.core = driver.core
         self.host = host
         self._driver = driver

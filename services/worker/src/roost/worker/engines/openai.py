@@ -26,8 +26,8 @@ from roost.worker.engines.nearness import direct_routes
 from roost.worker.engines.openai_stream import EventTooLong, NoEvents, chunks_of, read_text
 from roost.worker.engines.openai_wire import Answer, Server, listed_models, refusal, request_body, retry_after_s
 from roost.worker.engines.replay import WEIGHTS, replay_of
-from roost.worker.engines.text import MOST_CHARACTERS_PER_TOKEN
 from roost.worker.engines.sse import Chunk, error_text
+from roost.worker.engines.text import MOST_CHARACTERS_PER_TOKEN
 
 CONNECT_TIMEOUT_S: Final = 5.0
 RESIDENCY_TIMEOUT_S: Final = 600.0  # the server loads weights meanwhile
