@@ -54,8 +54,8 @@ class Checks:
     async def _look(self, spec: ModelSpec) -> None:
         """Never raises: nobody may be left to hear it."""
         was = self._failed.pop(spec.name, None)
-        why = await self._why_not(spec)
-        if why is None:
+        why = await self._what_is_wrong(spec)
+        if not why:
             return
         if was is None or was[2] != why:
             log.warning("model_cannot_load", model=spec.name, why=why)
@@ -63,7 +63,7 @@ class Checks:
             self._failed.clear()
         self._failed[spec.name] = (self._clock(), spec, why)
 
-    async def _why_not(self, spec: ModelSpec) -> str | None:
+    async def _what_is_wrong(self, spec: ModelSpec) -> str:
         engine = self._engines.get(spec.engine)
         if engine is None:
             return f"this worker has no engine named {spec.engine}"
@@ -74,7 +74,7 @@ class Checks:
             return error.why
         except TimeoutError:
             return f"looking at its source took longer than {CHECK_TIMEOUT_S:g} s"
-        return None
+        return ""
 
     def __repr__(self) -> str:
         return f"<Checks {len(self._looking)} under way, {len(self._failed)} failed>"

@@ -153,7 +153,7 @@ class Runtime:
     async def _look(self, spec: ModelSpec, prompt: str = "") -> None:
         """Before a place is taken, a load begun or a model put out: raises InvalidField or ModelLoadFailed for what has no hope."""
         self._checks.check_prompt(spec, prompt)
-        if self.core.cache.find(spec.name) is CacheResult.COLD_START:
+        if self.core.cache.find(spec.name) is CacheResult.COLD_START and not self.core.is_draining:
             await self._checks.look(spec)
 
     def _admit(self, request: GenerationRequest) -> tuple[Job, Sampling, int]:
