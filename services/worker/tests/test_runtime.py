@@ -342,6 +342,47 @@ async def test_a_model_in_use_is_not_unloaded() -> None:
         await generation.completed()
 
 
+async def test_a_load_that_was_ordered_by_mistake_is_stopped_by_an_unload() -> None:
+    async with world() as here:
+        here.engine.hold_loads()
+        order = asyncio.create_task(here.runtime.load("a", is_pinned=True))
+        await here.engine.until_loading("a")
+        assert await here.runtime.unload("a")
+        with pytest.raises(ModelLoadFailed, match="unloaded while it was being loaded"):
+            await order
+        assert here.engine.cancelled_loads == ["a"]
+        assert (here.engine.memory_mb, here.runtime.core.cache.used_bytes) == (0, 0)
+        here.engine.let_loads()
+        await here.runtime.load("a")
+
+
+async def test_a_load_that_waits_for_memory_is_stopped_as_well() -> None:
+    async with world(budget_mb=40) as here:
+        here.engine.hold_loads()
+        orders = [asyncio.create_task(here.runtime.load(name)) for name in "ab"]
+        await here.engine.until_loading("a")
+        assert not await here.runtime.unload("b")  # nothing of it was in memory
+        assert await here.runtime.unload("a")
+        for order in orders:
+            with pytest.raises(ModelLoadFailed, match="unloaded"):
+                await order
+        assert here.engine.loads == {"a": 1}
+
+
+async def test_a_load_that_a_request_waits_for_is_not_stopped() -> None:
+    async with world() as here:
+        here.engine.hold_loads()
+        order = asyncio.create_task(here.runtime.load("a"))
+        await here.engine.until_loading("a")
+        generation = generate(here.runtime)
+        await generation.until_accepted()
+        with pytest.raises(ModelInUse):
+            await here.runtime.unload("a")
+        here.engine.let_loads()
+        await order
+        await generation.completed()
+
+
 async def test_a_draining_worker_finishes_what_it_has_and_takes_nothing_new() -> None:
     async with world(slots=1) as here:
         here.engine.hold_tokens()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
-from roost.cluster.errors import NoCapacity, RoostError, WorkerDraining
+from roost.cluster.errors import ModelLoadFailed, NoCapacity, RoostError, WorkerDraining
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome
 from roost.worker.core.effects import SAY, SAY_LOAD, Effect, Grant, Ready, Refuse
 from roost.worker.core.jobs import Arriving, Holder, Job, Preload
@@ -142,8 +142,13 @@ class WorkerCore:
         return preload
 
     def unload(self, name: str, now: float) -> Residency | None:
-        """Puts an idle model out, pinned or not: what closes now, None if it was not resident. Raises UnknownModel, ModelInUse."""
-        unloaded = self.cache.unload(self.catalogue.get(name).name, now)
+        """Puts an idle model out, pinned or not: what closes now, None if it was not resident. Raises UnknownModel, ModelInUse.
+
+        A load that is under way for orders alone is stopped, and its orders are refused: no request waits for it.
+        """
+        name = self.catalogue.get(name).name
+        self._stop_orders(name, now)
+        unloaded = self.cache.unload(name, now)
         self._take(unloaded.effects)
         self._go_on(now)
         return unloaded.residency
@@ -248,6 +253,14 @@ class WorkerCore:
             if isinstance(effect, Close):
                 self.evictions += effect.is_eviction
             self._effects.append(effect)
+
+    def _stop_orders(self, name: str, now: float) -> None:
+        if any(isinstance(holder, Job) and holder.model == name for holder in self._holders.values()):
+            return
+        for preload in [each for each in self._preloads if each.model == name]:
+            del self._holders[preload.lease]
+            self._refuse(preload, ModelLoadFailed(name, "it was unloaded while it was being loaded"))
+            self._take(self.cache.release(preload.lease, now))
 
     def _refuse(self, holder: Holder, error: RoostError) -> None:
         if isinstance(holder, Job):
