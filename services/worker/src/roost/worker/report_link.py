@@ -18,7 +18,7 @@ from roost.service.channels import open_channel
 from roost.service.codec import state_to_wire
 from roost.service.errors import from_rpc_error
 from roost.service.logs import get_logger
-from roost.service.tls import TlsFiles
+from roost.service.tls import TlsFiles, explained
 from roost.v1 import state_pb2
 from roost.worker.core.outcomes import Outcomes
 from roost.worker.core.pace import Backoff, ReportPace
@@ -279,4 +279,4 @@ class ReportLink(Generic[Up, Down]):
         """Once for each new reason, not for each attempt."""
         if why != self._said:
             self._said = why
-            log.warning(self._lost_event, target=self._peer.target, why=why)
+            log.warning(self._lost_event, target=self._peer.target, why=explained(why, has_tls=self._peer.tls is not None))
