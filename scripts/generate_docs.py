@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from roost.coordinator.metrics import CoordinatorMetrics
@@ -27,19 +27,17 @@ DOCS = Path(__file__).parent.parent / "docs"
 PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def registered_metrics(registry: CollectorRegistry) -> list[MetricWrapperBase]:
-    """The collectors that were made for `registry`, each once, by name."""
-    collectors = {id(collector): collector for collector in registry._names_to_collectors.values()}  # noqa: SLF001 - no public listing
-    return sorted((each for each in collectors.values() if isinstance(each, MetricWrapperBase)), key=lambda each: each._name)  # noqa: SLF001
-
-
 def metrics_table(registry: CollectorRegistry) -> str:
-    """Markdown: name, type, labels and meaning of each metric."""
+    """Markdown: name, type, labels and meaning of each of our metrics that `registry` would expose."""
     rows = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
-    for metric in registered_metrics(registry):
-        name = metric._name + ("_total" if isinstance(metric, Counter) else "")  # noqa: SLF001 - as above
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "none"  # noqa: SLF001
-        rows.append(f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |")  # noqa: SLF001
+    labels = {each._name: each._labelnames for each in registry._names_to_collectors.values() if isinstance(each, MetricWrapperBase)}  # noqa: SLF001 - no public listing
+    for family in sorted(registry.collect(), key=lambda family: family.name):
+        if family.name.startswith("roost_"):
+            names = labels.get(family.name, getattr(family, "_labelnames", ()))
+            shown = ", ".join(f"`{label}`" for label in names) or "none"
+            rows.append(
+                f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} | {shown} | {family.documentation} |"
+            )
     return "\n".join(rows)
 
 
