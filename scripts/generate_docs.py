@@ -20,10 +20,12 @@ from roost.gossip.settings import GossipSettings
 from roost.service.errors import status_table
 from roost.service.metrics import ServiceMetrics
 from roost.service.settings import settings_table
+from roost.v1 import coordinator_pb2, gossip_pb2, scheduler_pb2, worker_pb2
 from roost.worker.metrics import WorkerMetrics
 from roost.worker.settings import WorkerSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
+PROTO = Path(__file__).parent.parent / "proto"
 PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -41,6 +43,28 @@ def metrics_table(registry: CollectorRegistry) -> str:
     return "\n".join(rows)
 
 
+def services_table() -> str:
+    """Markdown: every method of every service that the contract's modules describe, with the comment beside it in the .proto file."""
+    rows = ["| RPC | Request | Response | Meaning |", "| --- | --- | --- | --- |"]
+    for module in (scheduler_pb2, coordinator_pb2, worker_pb2, gossip_pb2):
+        text = (PROTO / module.DESCRIPTOR.name).read_text("utf-8")
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                asked = f"{'stream ' if method.client_streaming else ''}`{method.input_type.name}`"
+                answered = f"{'stream ' if method.server_streaming else ''}`{method.output_type.name}`"
+                rows.append(f"| `{service.name}.{method.name}` | {asked} | {answered} | {_comment(text, service.name, method.name)} |")
+    return "\n".join(rows)
+
+
+def _comment(proto: str, service: str, method: str) -> str:
+    """What stands before the method in its service. Raises LookupError where nothing does."""
+    body = proto[proto.index(f"service {service} {{") :]
+    found = re.search(rf"((?:^  //.*\n)+)^  rpc {method}\(", body, re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{service}.{method} has no comment")
+    return " ".join(line.strip().removeprefix("//").strip() for line in found[1].splitlines()).replace("|", "\\|")
+
+
 def parts() -> dict[str, str]:
     """Every generated part by name."""
     shared, coordinator, worker, gossip = (CollectorRegistry() for _ in range(4))
@@ -52,6 +76,7 @@ def parts() -> dict[str, str]:
         "coordinator-settings": settings_table(CoordinatorSettings),
         "worker-settings": settings_table(WorkerSettings),
         "gossip-settings": settings_table(GossipSettings),
+        "services": services_table(),
         "refusals": status_table(),
         "flow-diagram": diagram(),
         "flow-table": rows_table(),
