@@ -25,15 +25,16 @@ from rich.table import Table
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, Liveness, ModelStatus, ModelTiming, Phase, WorkerState
 from roost.gossip.codec import BytesCodec
+from roost.gossip.core.local_view import LocalView, sidecar_terms
+from roost.gossip.core.records import records_of
 from roost.gossip.keyring import Keyring
-from roost.gossip.local_view import LocalView, sidecar_terms
 from roost.gossip.protocol.config import Address, Config
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import ColdChanged, Happening, HotChanged, MemberChanged, Peer
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Status
 from roost.gossip.protocol.node import Node
-from roost.gossip.records import records_of
+from roost.gossip.record_format import record_from_bytes, record_to_bytes
 from roost.placement.decider import Decider
 from roost.placement.registry import DEFAULT_POLICY
 from roost.placement.request import PlacementRequest
@@ -82,7 +83,8 @@ class Told:
                 slots=4,
                 memory_capacity_bytes=10_000_000_000,
             )
-            self.records[name] = records_of(state, Liveness.LIVE, CATALOGUE)
+            records = records_of(state, Liveness.LIVE, CATALOGUE)
+            self.records[name] = {key: record_to_bytes(record) for key, record in records.items()}
             self.change(name, 0.0)
 
     def change(self, name: str, now: float) -> None:
@@ -104,7 +106,7 @@ def decide(members: int) -> list[int]:
     told = Told(members)
     view = ClusterView(dead_after_s=1e12, catalogue=CATALOGUE)
     decider = Decider(view, sidecar_terms("bench", DEFAULT_POLICY), rng=told.rng)
-    local = LocalView(decider.hear, view.entries, told, Counters(), wall_offset_s=1e6)
+    local = LocalView(decider.hear, view.entries, told, Counters(), read=record_from_bytes, wall_offset_s=1e6)
     for name in told.names:
         local.happened(MemberChanged(Happening.JOINED, Peer(name, ("10.0.0.1", 1), 1, 0, Status.ALIVE)))
         local.happened(ColdChanged(name))

@@ -13,7 +13,7 @@ from grpc import aio
 
 from roost.cluster.errors import RoostError, WorkerUnreachable
 from roost.gossip.reach import OtherSidecars, SidecarReach
-from roost.gossip.records import grpc_address
+from roost.gossip.record_format import grpc_address
 from roost.service.errors import from_rpc_error
 from roost.service.operating.commands import Drain
 from roost.service.operating.streams import CommandIds

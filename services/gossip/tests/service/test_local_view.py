@@ -11,12 +11,13 @@ import pytest
 from roost.cluster.errors import NoWorkers
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import CatalogueModel, Liveness, ModelStatus, Phase, WorkerState
-from roost.gossip.local_view import ARRIVAL_S, NEVER_S, LocalView, sidecar_terms
+from roost.gossip.core.local_view import ARRIVAL_S, NEVER_S, LocalView, sidecar_terms
+from roost.gossip.core.records import records_of
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import ColdChanged, Happening, HotChanged, MemberChanged, Peer
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Status
-from roost.gossip.records import records_of
+from roost.gossip.record_format import record_from_bytes, record_to_bytes
 from roost.placement.decider import Decider
 from roost.placement.decision import Decision
 from roost.placement.effects import Answered
@@ -34,7 +35,7 @@ class World:
     def __post_init__(self) -> None:
         view = ClusterView(dead_after_s=NEVER_S, catalogue=[CatalogueModel("a", "simulated", 100)])
         self.decider = Decider(view, sidecar_terms("g", "expected-wait"), rng=random.Random(1))
-        self.local = LocalView(self.decider.hear, view.entries, self, self.counters, wall_offset_s=1000.0)
+        self.local = LocalView(self.decider.hear, view.entries, self, self.counters, read=record_from_bytes, wall_offset_s=1000.0)
 
     def peers(self) -> tuple[Peer, ...]:
         return ()
@@ -51,7 +52,7 @@ class World:
 
     def tells(self, name: str = "worker-1", *, liveness: Liveness = Liveness.LIVE, **fields: object) -> None:
         state = WorkerState(name, {"a": ModelStatus("a", Phase.READY)}, **{"epoch": 1, **fields})  # type: ignore[arg-type]
-        self.records[name] = records_of(state, liveness, None)
+        self.records[name] = {key: record_to_bytes(record) for key, record in records_of(state, liveness, None).items()}
         self.local.happened(ColdChanged(name))
 
     def load(self, load: Load, at: float, name: str = "worker-1") -> None:

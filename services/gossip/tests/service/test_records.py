@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from roost.cluster.errors import InvalidField
 from roost.cluster.worker_state import CacheCounters, CatalogueModel, GpuSource, Liveness, ModelStatus, ModelTiming, Phase, WorkerState
+from roost.gossip.core.publishing import Publishing
+from roost.gossip.core.records import MODEL, SIDECAR, Record, load_of, records_of, told_by
 from roost.gossip.protocol.cold_state import MAX_COLD_VALUE_BYTES, ColdLimit, ColdState
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.hot_state import Load
-from roost.gossip.publishing import Publishing
-from roost.gossip.records import MODEL, SIDECAR, load_of, records_of, told_by
+from roost.gossip.record_format import record_from_bytes, record_to_bytes
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
 seconds = st.floats(0, 1e4)
@@ -37,9 +38,18 @@ catalogues = st.none() | st.lists(
 ).map(lambda models: tuple(sorted(models, key=lambda model: model.name)))
 
 
+def written(records: Mapping[str, Record]) -> dict[str, bytes]:
+    return {key: record_to_bytes(record) for key, record in records.items()}
+
+
+def read(records: Mapping[str, bytes]) -> dict[str, Record]:
+    found = ((key, record_from_bytes(key, data)) for key, data in records.items())
+    return {key: record for key, record in found if record is not None}
+
+
 @given(states, catalogues, st.sampled_from([Liveness.LIVE, Liveness.SUSPECT]))
 def test_what_is_told_is_what_is_heard(state: WorkerState, catalogue: tuple[CatalogueModel, ...] | None, liveness: Liveness) -> None:
-    told = told_by("worker-1", records_of(state, liveness, catalogue))
+    told = told_by("worker-1", read(written(records_of(state, liveness, catalogue))))
     assert told is not None
     assert told.liveness is liveness
     used_bytes = sum(model.size_bytes for model in state.models.values())
@@ -48,13 +58,13 @@ def test_what_is_told_is_what_is_heard(state: WorkerState, catalogue: tuple[Cata
 
 @given(states, catalogues)
 def test_every_record_fits_a_packet(state: WorkerState, catalogue: tuple[CatalogueModel, ...] | None) -> None:
-    assert all(len(value) <= MAX_COLD_VALUE_BYTES for value in records_of(state, Liveness.LIVE, catalogue).values())
+    assert all(len(value) <= MAX_COLD_VALUE_BYTES for value in written(records_of(state, Liveness.LIVE, catalogue)).values())
 
 
 @given(st.dictionaries(st.sampled_from(["w", "m/a", "t/a", "c/a", "s", "x", "m/"]), st.binary(max_size=40)))
 def test_whatever_another_member_tells_is_read_or_refused(records: Mapping[str, bytes]) -> None:
     with contextlib.suppress(InvalidField):
-        told_by("worker-1", records)
+        told_by("worker-1", read(records))
 
 
 def state(**fields: object) -> WorkerState:
@@ -98,7 +108,7 @@ class Replica:
 
 def test_only_what_changed_is_told_and_what_is_gone_is_deleted() -> None:
     replica, counters = Replica(), Counters()
-    publishing = Publishing(replica.publish, counters)
+    publishing = Publishing(replica.publish, counters, write=record_to_bytes)
     publishing.introduce("127.0.0.1:7846")
     publishing.tell(state(), Liveness.LIVE, 0.0)
     publishing.tell(state(queue_depth=7, sequence=2), Liveness.LIVE, 0.0)
@@ -112,7 +122,7 @@ def test_only_what_changed_is_told_and_what_is_gone_is_deleted() -> None:
 
 def test_a_measurement_is_told_anew_when_it_has_moved_by_a_tenth() -> None:
     replica = Replica()
-    publishing = Publishing(replica.publish, Counters())
+    publishing = Publishing(replica.publish, Counters(), write=record_to_bytes)
     for service_time_s in (1.0, 1.05, 1.09, 1.2):
         publishing.tell(state(timings={"sim-a": ModelTiming(service_time_s)}), Liveness.LIVE, 0.0)
     assert ["t/sim-a" in write for write in replica.writes] == [True, True]
@@ -127,7 +137,7 @@ def test_what_is_too_much_to_tell_is_left_out_and_counted() -> None:
             raise ColdLimit
         told.append(changes)
 
-    Publishing(publish, counters).tell(state(timings={"sim-a": ModelTiming(1.0)}), Liveness.LIVE, 0.0)
+    Publishing(publish, counters, write=record_to_bytes).tell(state(timings={"sim-a": ModelTiming(1.0)}), Liveness.LIVE, 0.0)
     assert (sorted(told[0]), counters["publish_too_large"]) == (["m/sim-a", "w"], 1)
 
 
@@ -135,15 +145,15 @@ def test_a_worker_with_thousands_of_models_is_told_as_far_as_it_fits() -> None:
     models = {f"model-{number:04}": ModelStatus(f"model-{number:04}", Phase.READY, 1) for number in range(3000)}
     catalogue = tuple(CatalogueModel(name, "simulated", 1) for name in models)
     replica = Replica()
-    Publishing(replica.publish, Counters()).tell(state(models=models, catalogue=catalogue), Liveness.LIVE, 0.0)
-    told = told_by("worker-1", replica.cold.items())
+    Publishing(replica.publish, Counters(), write=record_to_bytes).tell(state(models=models, catalogue=catalogue), Liveness.LIVE, 0.0)
+    told = told_by("worker-1", read(replica.cold.items()))
     assert told is not None
     assert (len(told.state.models), told.state.catalogue) == (500, None)
 
 
 def test_counts_are_told_at_most_every_five_seconds() -> None:
     replica = Replica()
-    publishing = Publishing(replica.publish, Counters())
+    publishing = Publishing(replica.publish, Counters(), write=record_to_bytes)
     for number, now in enumerate((0.0, 1.0, 4.9, 5.0, 6.0)):
         publishing.tell(state(cache=CacheCounters(hits=number)), Liveness.LIVE, now)
     publishing.tell(state(models={}, cache=CacheCounters(hits=5)), Liveness.LIVE, 7.0)

@@ -14,7 +14,7 @@ from typing import Final
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import WorkerState
 from roost.flow.terms import REACH_TIMEOUT_S
-from roost.gossip.local_view import NEVER_S
+from roost.gossip.core.local_view import NEVER_S
 from roost.gossip.protocol.events import Event, MemberChanged
 from roost.placement.decider import Decider
 from roost.placement.effects import Load

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from roost.cluster.view import ClusterView
-from roost.gossip.local_view import sidecar_terms
+from roost.gossip.core.local_view import sidecar_terms
 from roost.placement.decider import Decider
 from roost.placement.terms import Terms
 from roost.sim.agenda import Agenda

@@ -14,12 +14,13 @@ from typing import Protocol
 
 from roost.cluster.worker_entry import WorkerEntry
 from roost.cluster.worker_state import Liveness, WorkerState
-from roost.gossip.local_view import ARRIVAL_S, Hear, LocalView
+from roost.gossip.core.local_view import ARRIVAL_S, Hear, LocalView
+from roost.gossip.core.publishing import Changes, Publishing
+from roost.gossip.core.records import load_of
 from roost.gossip.protocol.config import StateParameters
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import Event
-from roost.gossip.publishing import Changes, Publishing
-from roost.gossip.records import load_of
+from roost.gossip.record_format import record_from_bytes, record_to_bytes
 from roost.placement.facts import Judged, Reported, Told
 from roost.placement.rng import Rng
 from roost.sim.ageing import Ageing
@@ -55,8 +56,8 @@ class ProtocolKnown:
         self._network = network
         self._agenda = agenda
         self._hear = hear
-        self.local = LocalView(hear, entries, node, Counters(), wall_offset_s=WALL_OFFSET_S)
-        self._publishing = Publishing(self._publish, Counters())
+        self.local = LocalView(hear, entries, node, Counters(), read=record_from_bytes, wall_offset_s=WALL_OFFSET_S)
+        self._publishing = Publishing(self._publish, Counters(), write=record_to_bytes)
         self._last: WorkerState | None = None
 
     def happened(self, event: Event) -> None:

@@ -261,7 +261,7 @@ def state_from_wire(wire: state_pb2.WorkerLoadReport) -> WorkerState:
         gpu_source=_GPU_SOURCE_OF.get(wire.gpu_source, GpuSource.UNKNOWN),
         catalogue=catalogue_from_wire(wire.catalogue) if wire.HasField("catalogue") else None,
         outcomes=tuple(map(_outcome_from_wire, wire.outcomes)),
-        cache=_counters_from_wire(wire.cache) if wire.HasField("cache") else None,
+        cache=counters_from_wire(wire.cache) if wire.HasField("cache") else None,
     )
 
 
@@ -334,7 +334,7 @@ def counters_to_wire(cache: CacheCounters) -> state_pb2.CacheCounters:
     )
 
 
-def _counters_from_wire(wire: state_pb2.CacheCounters) -> CacheCounters:
+def counters_from_wire(wire: state_pb2.CacheCounters) -> CacheCounters:
     return CacheCounters(wire.hits, wire.cold_starts, wire.joins, wire.loads, wire.evictions)
 
 

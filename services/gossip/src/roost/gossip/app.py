@@ -16,10 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from roost.cluster.view import ClusterView
 from roost.gossip.codec import BytesCodec
+from roost.gossip.core.local_view import NEVER_S, LocalView, sidecar_terms
+from roost.gossip.core.publishing import Publishing
 from roost.gossip.driver import Driver, driving
 from roost.gossip.keyring import BOOT_BYTES, Keyring
 from roost.gossip.keys import Keys, read_key_file
-from roost.gossip.local_view import NEVER_S, LocalView, sidecar_terms
 from roost.gossip.metrics import GossipMetrics, Seen
 from roost.gossip.operator import Operator
 from roost.gossip.own_worker import OwnWorker, Voice
@@ -28,8 +29,8 @@ from roost.gossip.protocol.config import Address, Config
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.messages import Status
 from roost.gossip.protocol.node import Node
-from roost.gossip.publishing import Publishing
 from roost.gossip.reach import OtherSidecars, SidecarReach
+from roost.gossip.record_format import record_from_bytes, record_to_bytes
 from roost.gossip.roster import Roster
 from roost.gossip.servicers.gossip import GossipServicer
 from roost.gossip.servicers.operating import SidecarOperatorServicer
@@ -146,7 +147,9 @@ def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, re
         taps.append(recorded)
     shell = DeciderShell(decider, clock=time.monotonic, taps=taps, load=errands.begin)
     counters = Counters()
-    local = LocalView(shell.hear, decider.view.entries, node, counters, wall_offset_s=time.time() - time.monotonic())
+    local = LocalView(
+        shell.hear, decider.view.entries, node, counters, read=record_from_bytes, wall_offset_s=time.time() - time.monotonic()
+    )
     return _Core(node, ring, GossipPlane(shell, local, node, log=get_logger()), errands, metrics, counters)
 
 
@@ -164,7 +167,7 @@ class _Life:
         self._settings = settings
         self._stop = StopSignal(NAME)
         self._left = asyncio.Event()
-        self._publishing = Publishing(driver.publish_keys, core.counters)
+        self._publishing = Publishing(driver.publish_keys, core.counters, write=record_to_bytes)
         ids = CommandIds(f"g{core.node.config.epoch:x}")
         self._worker = OwnWorker(
             settings.name, core.plane, Voice(self._publishing, driver), dead_after_s=settings.dead_after_s, ids=ids, log=log

@@ -13,10 +13,10 @@ from typing import Protocol
 from roost.cluster.errors import InvalidField, WorkerSuperseded, WorkerUnreachable
 from roost.cluster.silence import STOOD_STILL_S, SUSPECT_AFTER_S
 from roost.cluster.worker_state import Liveness, WorkerState
+from roost.gossip.core.publishing import Publishing
+from roost.gossip.core.records import load_of
 from roost.gossip.plane import GossipPlane
 from roost.gossip.protocol.hot_state import Load
-from roost.gossip.publishing import Publishing
-from roost.gossip.records import load_of
 from roost.placement.facts import Judged, Reported
 from roost.service.logs import Logger
 from roost.service.operating.commands import Action, CommandResult

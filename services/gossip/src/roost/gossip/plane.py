@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from roost.gossip.local_view import LocalView
+from roost.gossip.core.local_view import LocalView
 from roost.gossip.protocol.events import ClusterJoined, ColdChanged, EpochRaised, Event, Happening, MemberChanged, NameConflict
 from roost.gossip.protocol.node import Node
 from roost.placement.facts import Fact, Stopping, TimePassed

@@ -18,7 +18,7 @@ from roost.cluster.errors import NoCapacity, RoostError, WorkerUnreachable
 from roost.cluster.view import ClusterView
 from roost.gossip.own_worker import OwnWorker
 from roost.gossip.plane import GossipPlane
-from roost.gossip.records import grpc_address
+from roost.gossip.record_format import grpc_address
 from roost.service.channels import open_channel
 from roost.service.errors import RemoteError, from_rpc_error
 from roost.service.operating.codec import command_to_wire, result_from_wire

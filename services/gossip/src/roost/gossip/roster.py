@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from roost.gossip.protocol.events import Peer
 from roost.gossip.protocol.messages import Status
 from roost.gossip.protocol.node import Node
-from roost.gossip.records import grpc_address, presence_of
+from roost.gossip.record_format import grpc_address, presence_of
 from roost.service.addresses import join
 from roost.v1 import gossip_pb2
 

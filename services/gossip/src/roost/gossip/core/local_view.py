@@ -15,11 +15,11 @@ from typing import Protocol
 from roost.cluster.errors import InvalidField, NoCapacity
 from roost.cluster.worker_entry import WorkerEntry
 from roost.cluster.worker_state import Liveness
+from roost.gossip.core.records import Record, Told, told_by
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.events import ColdChanged, Event, Happening, HotChanged, MemberChanged, Peer
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.messages import Status
-from roost.gossip.records import Told, told_by
 from roost.placement.dispatcher import AGING_S
 from roost.placement.facts import Fact, Forgotten, Judged
 from roost.placement.facts import Told as ToldOf
@@ -39,6 +39,10 @@ def sidecar_terms(decider: str, policy: str, *, aging_s: float = AGING_S) -> Ter
 
 Hear = Callable[[Fact, float], bool]
 """`Decider.hear`, and whatever taps it."""
+
+
+ReadRecord = Callable[[str, bytes], Record | None]
+"""A record from its key and bytes; None for a key that nobody knows. Raises InvalidField."""
 
 
 class Spread(Protocol):
@@ -68,7 +72,17 @@ _LIVENESS = {Status.ALIVE: Liveness.LIVE, Status.SUSPECT: Liveness.SUSPECT, Stat
 class LocalView:
     """Owned by one thread. `hear` tells the decider whose view has these `entries`; `wall_offset_s`: wall clock minus the calls' `now`."""
 
-    def __init__(self, hear: Hear, entries: Mapping[str, WorkerEntry], spread: Spread, counters: Counters, *, wall_offset_s: float) -> None:
+    def __init__(  # where it hears from, where it tells, and how both are read
+        self,
+        hear: Hear,
+        entries: Mapping[str, WorkerEntry],
+        spread: Spread,
+        counters: Counters,
+        *,
+        read: ReadRecord,
+        wall_offset_s: float,
+    ) -> None:
+        self._read_record = read
         self._hear = hear
         self._entries = entries
         self._spread = spread
@@ -141,13 +155,18 @@ class LocalView:
     def _read(self, name: str, other: _Other, now: float) -> None:
         other.is_told_anew = False
         try:
-            told = told_by(name, self._spread.keys_of(name))
+            told = told_by(name, self._records(name))
         except InvalidField:
             self._counters.count("records_invalid")
             told = None
         if told is None or other.told is None or told.state.models != other.told.state.models:
             other.told_at = now
         other.told, other.is_shown = told, False
+
+    def _records(self, name: str) -> dict[str, Record]:
+        """What can be understood of what it spreads. Raises InvalidField."""
+        read = ((key, self._read_record(key, data)) for key, data in self._spread.keys_of(name).items())
+        return {key: record for key, record in read if record is not None}
 
     def _show(self, name: str, other: _Other, told: Told, now: float) -> None:
         """One member's worker as the decider should know it."""

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
+from roost.gossip.core.records import CATALOGUE, COUNTERS, MODEL, SIDECAR, TIMING, Record, SidecarRecord, is_worth_telling, records_of
 from roost.gossip.protocol.cold_state import ColdLimit
 from roost.gossip.protocol.counters import Counters
-from roost.gossip.records import CATALOGUE, COUNTERS, MODEL, SIDECAR, TIMING, is_worth_telling, records_of
-from roost.v1 import gossip_pb2
 
 Changes = Mapping[str, bytes | None]
 Said = tuple[WorkerState, Liveness]
@@ -22,12 +21,13 @@ COUNTERS_EVERY_S = 5.0  # people read them; nothing is decided by them
 
 
 class Publishing:
-    """`publish` hands changes to the node; it raises ColdLimit if they are too many."""
+    """`publish` hands changes to the node; it raises ColdLimit if they are too many. `write` makes a record's bytes."""
 
-    def __init__(self, publish: Callable[[Changes], None], counters: Counters) -> None:
+    def __init__(self, publish: Callable[[Changes], None], counters: Counters, *, write: Callable[[Record], bytes]) -> None:
         self._publish = publish
+        self._write = write
         self._counters = counters
-        self._told: dict[str, bytes] = {}
+        self._told: dict[str, Record] = {}
         self._catalogue: tuple[CatalogueModel, ...] | None = None
         self._epoch = 0
         self._last: Said | None = None
@@ -35,7 +35,7 @@ class Publishing:
 
     def introduce(self, grpc_address: str) -> None:
         """Tell where this sidecar serves gRPC."""
-        self._tell({SIDECAR: gossip_pb2.SidecarRecord(grpc_address=grpc_address).SerializeToString()})
+        self._tell({SIDECAR: SidecarRecord(grpc_address)})
 
     def tell(self, state: WorkerState, liveness: Liveness, now: float) -> None:
         """Tell what changed. Where the whole is too much, what others need least is left out: measurements, then the catalogue."""
@@ -60,15 +60,15 @@ class Publishing:
                 continue
             return
 
-    def _changes_to(self, wanted: Mapping[str, bytes]) -> Changes:
-        changed = {key: value for key, value in wanted.items() if key not in self._told or is_worth_telling(key, self._told[key], value)}
+    def _changes_to(self, wanted: Mapping[str, Record]) -> Mapping[str, Record | None]:
+        changed = {key: value for key, value in wanted.items() if key not in self._told or is_worth_telling(self._told[key], value)}
         gone = [key for key in self._told if key not in wanted and key != SIDECAR]
         return {**dict.fromkeys(gone), **changed}
 
-    def _tell(self, changes: Changes) -> None:
+    def _tell(self, changes: Mapping[str, Record | None]) -> None:
         if not changes:
             return
-        self._publish(changes)
+        self._publish({key: None if record is None else self._write(record) for key, record in changes.items()})
         for key, value in changes.items():
             if value is None:
                 del self._told[key]
