@@ -114,11 +114,13 @@ def measure(resident: int) -> Result:
     reports, clock = Reports(core, epoch=1), Clock()
     decider = Decider(ClusterView(), Terms("bench"), rng=random.Random(1))
     decider.hear(Reported(reports.next_report(2.0, 2.0, None, has_catalogue=True, outcomes=()), is_streamed=True, stream=1), 2.0)
+    last = 1
     wire_bytes: list[int] = []
     gc.collect()
     gc.freeze()  # as the services do after start
     for _, now in zip(range(REPORTS), changes(core), strict=False):
-        state = clock.time("build", lambda now=now: reports.next_report(now, now, None, has_catalogue=False, outcomes=()))  # type: ignore[misc]
+        state = clock.time("build", lambda now=now, last=last: next_report(reports, now, last))  # type: ignore[misc]
+        last = state.sequence
         clock.time("take in", lambda state=state, now=now: decider.hear(Reported(state, is_streamed=True, stream=1), now))  # type: ignore[misc]
         sent = clock.time("to wire", lambda state=state: state_to_wire(state).SerializeToString())  # type: ignore[misc]
         wire_bytes.append(len(sent))
@@ -133,6 +135,10 @@ def measure(resident: int) -> Result:
         statistics.median(wire_bytes),
         simulated_request_us(resident),
     )
+
+
+def next_report(reports: Reports, now: float, last: int) -> WorkerState:
+    return reports.next_report(now, now, None, has_catalogue=False, outcomes=(), follows=last)
 
 
 def received(sent: bytes) -> WorkerState:

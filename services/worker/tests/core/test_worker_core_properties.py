@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from core_player import MB, Request
@@ -11,11 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import ModelInUse, ModelLoadFailed, ModelTooLarge, NoCapacity, RoostError, WorkerDraining
-from roost.cluster.worker_state import CacheResult, WorkerState
+from roost.cluster.worker_state import CacheResult, ModelStatus, Phase, WorkerState
 from roost.worker.core.effects import Close, Grant, Ready, Refuse, Say, StartLoad
 from roost.worker.core.jobs import Holder, Job
 from roost.worker.core.reports import Reports
-from roost.worker.core.residency import Residency
+from roost.worker.core.residency import Residency, Stage
+from roost.worker.core.statuses import SOONEST_READY_S
 from roost.worker.core.worker_core import Capacity, WorkerCore
 
 SIZES = {"tiny": 10, "small": 30, "half": 50, "large": 70, "whole": 100, "remote": 0, "huge": 101}
@@ -24,6 +26,33 @@ CATALOGUE = Catalogue(
     for name, size in SIZES.items()
 )
 names = st.sampled_from(sorted(SIZES))
+
+
+def one_pass(core: WorkerCore, now: float) -> Iterator[ModelStatus]:
+    """The statuses, worked out anew from all that is there."""
+
+    def status(residency: Residency, phase: Phase, ready_in_s: float) -> ModelStatus:
+        name, size_bytes = residency.name, residency.size_bytes if residency.has_memory else 0
+        running, queued = core.slots.running(name), core.slots.queued(name)
+        parallel = residency.max_parallel if phase is Phase.READY else core.catalogue.get(name).max_parallel
+        return ModelStatus(name, phase, size_bytes, running, queued, ready_in_s, residency.is_pinned, parallel)
+
+    waiting_s = 0.0
+    for residency in core.cache.resident:
+        if residency.takes_new_requests:
+            yield status(residency, Phase.READY, 0.0)
+        elif residency.stage is Stage.LOADING:
+            remaining_s = max(SOONEST_READY_S, residency.load_started_at + core.expected.load_s(residency.name) - now)
+            waiting_s = max(waiting_s, remaining_s)
+            yield status(residency, Phase.LOADING, remaining_s)
+    waiting_s += max((core.expected.service_s(each.name) for each in core.cache.resident if each.is_retiring), default=0.0)
+    for residency in core.cache.waiting:
+        waiting_s += max(SOONEST_READY_S, core.expected.load_s(residency.name))
+        yield status(residency, Phase.LOADING, waiting_s)
+
+
+def differing(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
+    return {name for name in {*before, *after} if before.get(name) != after.get(name)}
 
 
 class CoreWorld(RuleBasedStateMachine):
@@ -42,13 +71,16 @@ class CoreWorld(RuleBasedStateMachine):
         self.loading: list[Residency] = []
         self.closing: list[Residency] = []
         self.arrived = 0
+        self.read: dict[str, WorkerState] = {}  # the last report, by reader
         self.told = self.seen()
 
     def seen(self) -> WorkerState:
-        """What a report made from nothing would tell, but for its time and what passes with it."""
-        state = Reports(self.core, epoch=1).state(self.now, 0.0)
+        """What a report tells now, but for what passes with time."""
+        state = self.reports.state(self.now, 0.0)
+        assert dict(state.models) == {status.name: status for status in one_pass(self.core, self.now)}
+        assert self.core.statuses.pinned_bytes == sum(status.size_bytes for status in state.models.values() if status.is_pinned)
         still = {name: replace(status, ready_in_s=float(status.ready_in_s > 0)) for name, status in state.models.items()}
-        return replace(state, models=still, outcomes=self.core.outcomes.unsent())
+        return replace(state, models=still, outcomes=self.core.outcomes.unsent(), sequence=0)
 
     def act(self) -> None:
         effects = list(self.core.effects())
@@ -152,6 +184,21 @@ class CoreWorld(RuleBasedStateMachine):
     def drain(self, resume: bool) -> None:  # noqa: FBT001  # as above
         assert self.core.drain(resume=resume) == sum(isinstance(holder, Job) for holder in self.holders)
         self.act()
+
+    @rule(reader=st.sampled_from(["coordinator", "sidecar"]))
+    def report(self, reader: str) -> None:
+        """What a report says of its changes covers what a reader of the one before finds by comparing."""
+        before = self.read.get(reader)
+        follows = 0 if before is None else before.sequence
+        state = self.reports.next_report(self.now, 0.0, None, has_catalogue=False, outcomes=(), follows=follows)
+        self.read[reader] = state
+        if before is None:
+            assert state.changes is None
+            return
+        changes = state.changes_from(before)
+        assert changes is not None
+        assert differing(before.models, state.models) <= set(changes.changed_models)
+        assert differing(before.timings, state.timings) <= set(changes.changed_timings)
 
     @rule(seconds=st.floats(0.0, 5.0))
     def wait(self, seconds: float) -> None:

@@ -57,6 +57,7 @@ class ReportLink:
         self._backoff = Backoff(rng)
         self._pace = ReportPace(reports.interval_s)
         self._stream = 0
+        self._last = 0  # the number of the last report on this stream
         self._sent_at = 0.0
         self._due_at = -1.0
         self._retry_at = -1.0
@@ -74,6 +75,7 @@ class ReportLink:
         self._backoff.succeeded()
         self.is_open = True
         self._stream += 1
+        self._last = 0
         self._pace = ReportPace(self._reports.interval_s)
         self._send(has_catalogue=True)
         self._agenda.at(self._agenda.now + self._reports.interval_s, self._beat, self._stream)
@@ -122,7 +124,8 @@ class ReportLink:
     def _send(self, *, has_catalogue: bool = False) -> None:
         now, outcomes = self._agenda.now, self._outcomes()
         unsent = outcomes.unsent()
-        state = self._machine.next_report(has_catalogue=has_catalogue, outcomes=unsent)
+        state = self._machine.next_report(has_catalogue=has_catalogue, outcomes=unsent, follows=self._last)
+        self._last = state.sequence
         outcomes.sent(len(unsent), now)
         self._pace.sent(now)
         self._sent_at, self._due_at = now, -1.0
@@ -149,6 +152,7 @@ class Board:
         self._changed: dict[int, Machine] = {}
         self._arrived: dict[int, float] = {}  # since when an arrival is unshown, oldest first
         self._machines: dict[int, Machine] = {}
+        self._shown: dict[int, int] = {}  # the number of each one's last report
         if every_s > 0:
             agenda.at(every_s, self._renew_again, None)
 
@@ -196,7 +200,8 @@ class Board:
     def show(self, machine: Machine, *, has_catalogue: bool = False) -> None:
         outcomes = machine.outcomes
         unsent = outcomes.unsent()
-        state = machine.next_report(has_catalogue=has_catalogue, outcomes=unsent)
+        state = machine.next_report(has_catalogue=has_catalogue, outcomes=unsent, follows=self._shown.get(machine.number, 0))
+        self._shown[machine.number] = state.sequence
         outcomes.sent(len(unsent), self._agenda.now)
         self._hears.report(state, machine.lives)
 

@@ -104,10 +104,10 @@ class Machine:
     def _unmeasured_load_s(self, spec: ModelSpec) -> float:
         return self._work.expected_load_s(spec)
 
-    def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]) -> WorkerState:
-        """What it says of itself now."""
+    def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...], follows: int) -> WorkerState:
+        """What it says of itself now, to a reader who had its report `follows` before (0: none)."""
         now = self._agenda.now
-        return self._reports.next_report(now, now + WALL_OFFSET_S, None, has_catalogue=has_catalogue, outcomes=outcomes)
+        return self._reports.next_report(now, now + WALL_OFFSET_S, None, has_catalogue=has_catalogue, outcomes=outcomes, follows=follows)
 
     # --- requests ---------------------------------------------------------------------------------
 

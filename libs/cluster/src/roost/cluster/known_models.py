@@ -111,15 +111,19 @@ class KnownModels:
             del self._shared[shared.source]
             self._recount()
 
-    def residents_changed(self, before: Mapping[str, ModelStatus], after: Mapping[str, ModelStatus]) -> None:
-        """One worker's resident models changed from `before` to `after`."""
-        if before.keys() == after.keys():
-            return
-        for name, status in after.items():
-            if name not in before:
-                self._came(name, status.size_bytes)
-        for name in before:
-            if name not in after:
+    def residents_changed(
+        self, before: Mapping[str, ModelStatus], after: Mapping[str, ModelStatus], among: Iterable[str] | None = None
+    ) -> None:
+        """One worker's resident models changed from `before` to `after`, none but those `among` them; None: any may have."""
+        if among is None:
+            if before.keys() == after.keys():
+                return
+            among = (*after, *before)
+        for name in among:
+            if name in after:
+                if name not in before:
+                    self._came(name, after[name].size_bytes)
+            elif name in before:
                 self._went(name)
 
     def _came(self, name: str, size_bytes: int) -> None:

@@ -95,7 +95,9 @@ class ClusterView:
             catalogue=self._catalogue_after(before, state, is_new_epoch=is_new_epoch),
             earlier_epochs=earlier_epochs(before, is_new_epoch=is_new_epoch),
         )
-        self._models.residents_changed(before.state.models if before else {}, state.models)
+        said = None if before is None else state.changes_from(before.state)
+        among = None if said is None else said.changed_models
+        self._models.residents_changed(before.state.models if before else {}, state.models, among)
         self._replace(before, entry)
         became_live = before is None or before.liveness is not _LIVE
         return Applied(is_accepted=True, is_new_epoch=is_new_epoch, became_live=became_live, entry=entry)

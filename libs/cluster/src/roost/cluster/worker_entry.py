@@ -92,10 +92,7 @@ def room_bytes(state: WorkerState) -> int:
     capacity = state.memory_capacity_bytes
     if not capacity:
         return 0
-    pinned = 0
-    for status in state.models.values():
-        if status.is_pinned:
-            pinned += status.size_bytes
+    pinned = state.pinned_bytes
     return max(1, capacity - pinned) if pinned else capacity
 
 
@@ -132,8 +129,18 @@ def looks_different(before: WorkerEntry, after: WorkerEntry) -> bool:
         or before.catalogue is not after.catalogue
         or (old.slots, old.address, old.memory_capacity_bytes, old.gpu_source, old.cache, old.queue_by_priority)
         != (new.slots, new.address, new.memory_capacity_bytes, new.gpu_source, new.cache, new.queue_by_priority)
-        or old.models != new.models
-        or old.timings != new.timings
+        or _tells_otherwise(old, new)
+    )
+
+
+def _tells_otherwise(old: WorkerState, new: WorkerState) -> bool:
+    """Of models and times."""
+    said = new.changes_from(old)
+    if said is None:
+        return old.models != new.models or old.timings != new.timings
+    was, now, took, takes = old.models, new.models, old.timings, new.timings
+    return any(was.get(name) != now.get(name) for name in said.changed_models) or any(
+        took.get(name) != takes.get(name) for name in said.changed_timings
     )
 
 

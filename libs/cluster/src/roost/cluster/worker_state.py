@@ -132,6 +132,21 @@ class DecisionOutcome:
     cache_result: CacheResult
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Which models and timings may differ from the report `since` (a sequence) of the same worker and epoch; the others are as they were.
+
+    A name that is no longer listed was taken out. Holds of these very `models` and `timings`, whose pinned ones take `pinned_bytes`.
+    """
+
+    since: int
+    changed_models: tuple[str, ...]
+    changed_timings: tuple[str, ...]
+    models: Mapping[str, ModelStatus] = field(repr=False)
+    timings: Mapping[str, ModelTiming] = field(repr=False)
+    pinned_bytes: int
+
+
 _NO_MODELS: Mapping[str, ModelStatus] = MappingProxyType({})
 _NO_TIMINGS: Mapping[str, ModelTiming] = MappingProxyType({})
 
@@ -140,7 +155,8 @@ _NO_TIMINGS: Mapping[str, ModelTiming] = MappingProxyType({})
 class WorkerState:
     """One report. `epoch` is one life of the worker (0: not tracked) and `sequence` counts its reports.
 
-    `models` maps name to status for loading and ready models; `catalogue` is None where the report leaves it unchanged.
+    `models` maps name to status for loading and ready models; `catalogue` is None where the report leaves it unchanged. `changes` tells
+    what differs from an earlier report, so that nobody has to compare them; None: not known. It is no part of what is said.
     Raises InvalidField if a value is out of range.
     """
 
@@ -163,6 +179,7 @@ class WorkerState:
     catalogue: tuple[CatalogueModel, ...] | None = None
     outcomes: tuple[DecisionOutcome, ...] = ()
     cache: CacheCounters | None = None
+    changes: Changes | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_worker_name(self.node_id)
@@ -178,6 +195,25 @@ class WorkerState:
             raise InvalidField("models", f"lists {len(self.models)} models; at most {MAX_RESIDENT_MODELS} are allowed")
         if self.queue_by_priority and len(self.queue_by_priority) != PRIORITIES:
             raise InvalidField("queue_by_priority", f"must be empty or have {PRIORITIES} entries")
+
+    def changes_from(self, before: WorkerState) -> Changes | None:
+        """What differs from `before`, where this report was made to follow it; None where they have to be compared."""
+        said = self.changes
+        if said is None or said.since != before.sequence or self.epoch != before.epoch or self.epoch == 0:
+            return None
+        return said if said.models is self.models and said.timings is self.timings else None
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Memory of the models that are never evicted to make room."""
+        said = self.changes
+        if said is not None and said.models is self.models:
+            return said.pinned_bytes
+        pinned = 0
+        for status in self.models.values():
+            if status.is_pinned:
+                pinned += status.size_bytes
+        return pinned
 
     def has_ready(self, model: str) -> bool:
         status = self.models.get(model)

@@ -15,7 +15,7 @@ from typing import Protocol
 from roost.cluster.known_models import SharedCatalogue
 from roost.cluster.view import ClusterView, WorkerEntry, fits
 from roost.cluster.worker_entry import room_bytes
-from roost.cluster.worker_state import Liveness, Phase
+from roost.cluster.worker_state import Liveness, Phase, WorkerState
 from roost.placement.candidate import Candidate, Group, GroupKey
 from roost.placement.reservations import Tally
 
@@ -165,14 +165,16 @@ class Fleet:
     def _update(self, candidate: Candidate, entry: WorkerEntry) -> None:
         """A newer report of a worker that stays in the fleet."""
         room = room_bytes(entry.state)
-        if self._changes_group(candidate, entry, room):
+        holds_the_same = _holds_the_same(candidate, entry.state)
+        if self._changes_group(candidate, entry, room, holds_the_same=holds_the_same):
             self._leave(candidate)
             moved = Candidate(entry, candidate.reserved)
             moved.go_on(candidate.ready_since)
             self._join(moved)
             return
         candidate.renew(entry, room)
-        self._set_ready(candidate, is_new=False)
+        if not holds_the_same:
+            self._set_ready(candidate, is_new=False)
         for follower in self._followers:
             follower.lighter(candidate)
 
@@ -206,11 +208,11 @@ class Fleet:
 
     # --- groups -----------------------------------------------------------------------------------
 
-    def _changes_group(self, candidate: Candidate, entry: WorkerEntry, room: int) -> bool:
+    def _changes_group(self, candidate: Candidate, entry: WorkerEntry, room: int, *, holds_the_same: bool) -> bool:
         before, state = candidate.entry, entry.state
         if entry.catalogue is not before.catalogue:
             return True
-        if room == candidate.room_bytes and state.models.keys() == before.state.models.keys():
+        if room == candidate.room_bytes and (holds_the_same or state.models.keys() == before.state.models.keys()):
             return False
         return self._key_of(entry) != candidate.group.key
 
@@ -251,6 +253,22 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet {len(self._candidates)} candidates in {len(self._groups)} groups, {len(self._draining)} draining>"
+
+
+def _holds_the_same(candidate: Candidate, state: WorkerState) -> bool:
+    """True if a newer report says itself that the same models are ready and loading; else they have to be compared."""
+    said = state.changes_from(candidate.state)
+    if said is None:
+        return False
+    models, ready, loading = state.models, candidate.ready, candidate.loading
+    for name in said.changed_models:
+        status = models.get(name)
+        if status is None:
+            if name in ready or name in loading:
+                return False
+        elif name not in (ready if status.phase is _READY else loading):
+            return False
+    return True
 
 
 def _unlist(table: dict[str, dict[str, Candidate]], model: str, candidate: Candidate) -> None:

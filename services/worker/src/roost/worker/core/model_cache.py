@@ -59,6 +59,8 @@ class ModelCache:
         self._order: VictimOrder = victims or LeastRecentlyUsed()
         self._resident: dict[str, Residency] = {}
         self._waiting: dict[str, Residency] = {}  # in order of arrival
+        self._retiring: dict[str, Residency] = {}
+        self._changed: set[str] = set()
         self._keys = itertools.count(1)
         self._uses = itertools.count(1)
 
@@ -73,6 +75,15 @@ class ModelCache:
     def waiting(self) -> Iterator[Residency]:
         """Every residency that waits for memory, first come first."""
         return iter(self._waiting.values())
+
+    def get(self, name: str) -> Residency | None:
+        """The residency of that name that has memory."""
+        return self._resident.get(name)
+
+    def take_changed(self) -> set[str]:
+        """The names of which a stay has begun, ended, or otherwise changed since this was asked last; who holds it is no change."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     @property
     def pinned_bytes(self) -> int:
@@ -95,6 +106,7 @@ class ModelCache:
         if result is _COLD_START:
             self._check_room(name, size_bytes)
             self._waiting[name] = Residency(key=next(self._keys), name=name, size_bytes=size_bytes)
+            self._changed.add(name)
         residency = self._waiting.get(name) or self._resident[name]
         lease = Lease(residency)
         residency.leases.add(lease)
@@ -114,13 +126,14 @@ class ModelCache:
         self._detach(lease)
         residency.last_use = next(self._uses)
         if residency.stage is _WAITING and not residency.is_in_use:
-            del self._waiting[residency.name]
+            self._stop_waiting(residency)
             residency.stage = Stage.GONE
         return self._plan(now)
 
     def pin(self, lease: Lease, now: float) -> tuple[CacheEffect, ...]:
         """The leased model is not evicted to make room until it is unloaded."""
         lease.residency.is_pinned = True
+        self._changed.add(lease.residency.name)
         return self._plan(now)
 
     def unload(self, name: str, now: float) -> Unloaded:
@@ -145,6 +158,7 @@ class ModelCache:
         residency.stage = Stage.READY
         residency.max_parallel = max_parallel
         residency.ready_at = now
+        self._changed.add(residency.name)
         return self._plan(now)
 
     def load_failed(self, residency: Residency, error: RoostError, now: float) -> tuple[CacheEffect, ...]:
@@ -185,6 +199,8 @@ class ModelCache:
 
     def _plan(self, now: float) -> tuple[CacheEffect, ...]:
         """Starts every load that can start, and makes room for the first that cannot."""
+        if not self._waiting and not self._retiring:
+            return ()
         weightless = [waiting for waiting in self._waiting.values() if waiting.size_bytes == 0 and waiting.name not in self._resident]
         effects: list[CacheEffect] = [self._start(residency, now) for residency in weightless]  # they need not wait for memory
         retiring: set[str] = set()
@@ -193,24 +209,23 @@ class ModelCache:
             if not self._advance(head, effects, now):
                 retiring = self._make_room(head, effects, now)
                 break
-        for residency in self._resident.values():
-            if residency.is_retiring and residency.name not in retiring and residency.name not in self._waiting:
-                residency.is_retiring = False
+        for name in [each for each in self._retiring if each not in retiring and each not in self._waiting]:
+            self._retire(self._retiring[name], is_retiring=False)
         return tuple(effects)
 
     def _advance(self, head: Residency, effects: list[CacheEffect], now: float) -> bool:
         """True if the head left the line: started, refused because of pins, or given back the stay that had retired for nothing."""
         resident = self._resident.get(head.name)
         if resident is not None and resident.stage is Stage.READY:
-            del self._waiting[head.name]
-            resident.is_retiring = False
+            self._stop_waiting(head)
+            self._retire(resident, is_retiring=False)
             self._move(list(head.leases), head, resident)
             head.stage = Stage.GONE
             return True
         try:
             self._check_pins(head.name, head.size_bytes)
         except NoCapacity as error:
-            del self._waiting[head.name]
+            self._stop_waiting(head)
             head.stage = Stage.GONE
             effects.append(self._refuse(head, error))
             return True
@@ -229,7 +244,7 @@ class ModelCache:
                 break
             missing -= victim.size_bytes
             if victim.is_in_use:
-                victim.is_retiring = True
+                self._retire(victim, is_retiring=True)
                 retiring.add(victim.name)
             else:
                 effects.append(self._close(victim, is_eviction=True))
@@ -250,7 +265,7 @@ class ModelCache:
     # --- moving ---------------------------------------------------------------------------------
 
     def _start(self, residency: Residency, now: float) -> StartLoad:
-        del self._waiting[residency.name]
+        self._stop_waiting(residency)
         self._resident[residency.name] = residency
         self.used_bytes += residency.size_bytes
         residency.stage = Stage.LOADING
@@ -259,15 +274,30 @@ class ModelCache:
 
     def _close(self, residency: Residency, *, is_eviction: bool) -> Close:
         residency.stage = Stage.CLOSING
+        self._changed.add(residency.name)
         residency.is_pinned = False
-        residency.is_retiring = False
+        self._retire(residency, is_retiring=False)
         return Close(residency, is_eviction)
+
+    def _retire(self, residency: Residency, *, is_retiring: bool) -> None:
+        if residency.is_retiring is not is_retiring:
+            residency.is_retiring = is_retiring
+            self._changed.add(residency.name)
+            if is_retiring:
+                self._retiring[residency.name] = residency
+            else:
+                del self._retiring[residency.name]
 
     def _drop(self, residency: Residency) -> None:
         if residency.has_memory:
             del self._resident[residency.name]
             self.used_bytes -= residency.size_bytes
             residency.stage = Stage.GONE
+            self._changed.add(residency.name)
+
+    def _stop_waiting(self, residency: Residency) -> None:
+        del self._waiting[residency.name]
+        self._changed.add(residency.name)
 
     def _refuse(self, residency: Residency, error: RoostError) -> RefuseLeases:
         refused = tuple(residency.leases)
@@ -278,6 +308,7 @@ class ModelCache:
     def _next_stay(self, lost: Residency) -> Residency:
         """Where holders of a lost model wait; accepted requests are never refused for the length of the line."""
         fresh = Residency(key=next(self._keys), name=lost.name, size_bytes=lost.size_bytes, last_use=lost.last_use)
+        self._changed.add(lost.name)
         return self._waiting.setdefault(lost.name, fresh)
 
     def _move(self, leases: list[Lease], source: Residency, target: Residency) -> None:

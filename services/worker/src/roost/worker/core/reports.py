@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
-from roost.cluster.worker_state import CacheCounters, CacheResult, DecisionOutcome, GpuSource, ModelStatus, Phase, WorkerState
+from roost.cluster.worker_state import (
+    CacheCounters,
+    CacheResult,
+    Changes,
+    DecisionOutcome,
+    GpuSource,
+    ModelStatus,
+    ModelTiming,
+    WorkerState,
+)
 from roost.worker.core.life import Life
-from roost.worker.core.residency import Residency, Stage
 from roost.worker.core.worker_core import WorkerCore
 
-MAX_STATUSES = 1_024  # models whose last status is kept: more than fit most memories
+MAX_FOLLOWED = 64  # reports that a later one may follow; peers are sent a few in turn, so that each one's last is among them
 # Members of enums that every report names: to look them up by their class is slow.
-_READY, _READY_STAGE, _LOADING = Phase.READY, Stage.READY, Stage.LOADING
 _HIT, _COLD_START, _JOIN = CacheResult.HIT, CacheResult.COLD_START, CacheResult.JOIN
-
-SOONEST_READY_S = 0.05  # said of a load that takes longer than expected, or no time: it is not ready, so it is not 0
 
 
 class Reports:
-    """State: which life this is, the number of the last report, the address by which clients reach this worker, and what was said last.
+    """State: which life this is, the address by which clients reach this worker, the number of the last report, and for each of the last
+    ones what was known by then.
 
-    What has not changed is said by the same values again, which are made and compared sooner. Of the times, `now` is the core's clock and
-    `wall_s` seconds since the Unix epoch; `gpu` is the measured utilisation of the devices, 0.0-1.0, None where there are none.
+    What has not changed is said by the same values again, and a report tells what differs from the one that its reader had before. Of the
+    times, `now` is the core's clock and `wall_s` seconds since the Unix epoch; `gpu` is the measured utilisation of the devices, 0.0-1.0,
+    None where there are none.
     """
 
     def __init__(self, core: WorkerCore, *, epoch: int) -> None:
@@ -29,16 +36,28 @@ class Reports:
         self._core = core
         self.life = Life(epoch)
         self._sequence = 0
-        self._statuses: dict[str, tuple[tuple[object, ...], ModelStatus]] = {}
+        self._versions: dict[int, tuple[int, int]] = {}  # of the statuses and the times, by report
         self._counted: tuple[int, int, int, int, int] | None = None
         self._counts = CacheCounters()
 
     def next_report(
-        self, now: float, wall_s: float, gpu: float | None, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]
+        self,
+        now: float,
+        wall_s: float,
+        gpu: float | None,
+        *,
+        has_catalogue: bool,
+        outcomes: tuple[DecisionOutcome, ...],
+        follows: int = 0,
     ) -> WorkerState:
-        """The state now, as the next report of this epoch."""
+        """The state now, as the next report of this epoch, for a reader who had the report `follows` before (0: none)."""
         self._sequence += 1
-        return self.state(now, wall_s, gpu, has_catalogue=has_catalogue, outcomes=outcomes)
+        state = self.state(now, wall_s, gpu, has_catalogue=has_catalogue, outcomes=outcomes, follows=follows)
+        versions = self._versions
+        versions[self._sequence] = (self._core.statuses.log.version, self._core.times.log.version)
+        if len(versions) > MAX_FOLLOWED:
+            del versions[next(iter(versions))]
+        return state
 
     def state(
         self,
@@ -48,13 +67,15 @@ class Reports:
         *,
         has_catalogue: bool = False,
         outcomes: tuple[DecisionOutcome, ...] = (),
+        follows: int = 0,
     ) -> WorkerState:
         """The state now, under the number of the last report."""
         core = self._core
         slots, cache = core.slots, core.cache
+        models, timings = core.statuses.refresh(now), core.times.timings
         return WorkerState(
             node_id=core.node_id,
-            models={status.name: status for status in self.resident(now)},
+            models=models,
             queue_depth=slots.queue_depth,
             gpu_utilization=slots.busy / slots.slots if gpu is None else min(1.0, max(0.0, gpu)),
             timestamp=wall_s,
@@ -66,48 +87,24 @@ class Reports:
             slots=slots.slots,
             busy_slots=slots.busy,
             queue_by_priority=slots.depth_by_priority(),
-            timings=dict(core.times.timings),
+            timings=timings,
             is_draining=core.is_draining,
             gpu_source=GpuSource.BUSY_SLOTS if gpu is None else GpuSource.NVML,
             catalogue=core.catalogue_models() if has_catalogue else None,
             outcomes=outcomes,
             cache=self._counters(),
+            changes=self._changes(follows, models, timings),
         )
 
-    def resident(self, now: float) -> Iterator[ModelStatus]:
-        """What a new request would find: ready or coming. A retiring model is neither; it is listed while its next load waits."""
-        core = self._core
-        cache = core.cache
-        waiting_s = 0.0
-        for residency in cache.resident:
-            if residency.takes_new_requests:
-                yield self._status(residency, _READY, 0.0)
-            elif residency.stage is _LOADING:
-                remaining_s = max(SOONEST_READY_S, residency.load_started_at + core.expected_load_s(residency.name) - now)
-                waiting_s = max(waiting_s, remaining_s)
-                yield self._status(residency, Phase.LOADING, remaining_s)
-        waiting_s += max((core.times.expected_service_s(each.name) for each in cache.resident if each.is_retiring), default=0.0)
-        for residency in cache.waiting:
-            waiting_s += max(SOONEST_READY_S, core.expected_load_s(residency.name))
-            yield self._status(residency, Phase.LOADING, waiting_s)
-
-    def _status(self, residency: Residency, phase: Phase, ready_in_s: float) -> ModelStatus:
-        name, slots = residency.name, self._core.slots
-        size_bytes = residency.size_bytes if residency.has_memory else 0
-        in_flight, queued, max_parallel = slots.running(name), slots.queued(name), self._max_parallel(residency)
-        facts = (phase, size_bytes, in_flight, queued, ready_in_s, residency.is_pinned, max_parallel)
-        said = self._statuses.get(name)
-        if said is not None and said[0] == facts:
-            return said[1]
-        status = ModelStatus(name, phase, size_bytes, in_flight, queued, ready_in_s, residency.is_pinned, max_parallel)
-        if len(self._statuses) > MAX_STATUSES:
-            self._statuses.clear()
-        self._statuses[name] = (facts, status)
-        return status
-
-    def _max_parallel(self, residency: Residency) -> int:
-        """The engine's word once it is loaded, the catalogue's before."""
-        return residency.max_parallel if residency.stage is _READY_STAGE else self._core.catalogue.get(residency.name).max_parallel
+    def _changes(self, follows: int, models: Mapping[str, ModelStatus], timings: Mapping[str, ModelTiming]) -> Changes | None:
+        versions = self._versions.get(follows)
+        if versions is None:
+            return None
+        statuses = self._core.statuses
+        changed, measured = statuses.log.since(versions[0]), self._core.times.log.since(versions[1])
+        if changed is None or measured is None:
+            return None
+        return Changes(follows, changed, measured, models, timings, statuses.pinned_bytes)
 
     def _counters(self) -> CacheCounters:
         core = self._core

@@ -26,6 +26,7 @@ class Slots:
         self._queue: PriorityQueue[Job] = PriorityQueue(capacity=queue_capacity, aging_s=aging_s)
         self._queued: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
+        self._changed: set[str] = set()
 
     @property
     def queue_depth(self) -> int:
@@ -35,6 +36,11 @@ class Slots:
     def unfinished(self) -> int:
         """Jobs that run or wait."""
         return self.busy + len(self._queue)
+
+    def take_changed(self) -> set[str]:
+        """The models of whose jobs others run or wait than when this was asked last."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def depth_by_priority(self) -> tuple[int, ...]:
         return self._queue.depth_by_priority()
@@ -72,6 +78,7 @@ class Slots:
         """The job waits, and has waited so long elsewhere. Raises NoCapacity when the queue is full: ask `is_full` first."""
         job.ticket = self._queue.push(job, job.priority, now, waited_s)
         self._queued[job.model] += 1
+        self._changed.add(job.model)
 
     def start_at_once(self, job: Job, now: float) -> bool:
         """The job runs without waiting, if nothing waits and it can: what `admit` and `next` would do. The caller starts its lease."""
@@ -96,9 +103,11 @@ class Slots:
         job.granted_at = now
         self.busy += 1
         self._running[job.model] += 1
+        self._changed.add(job.model)
 
     def leave(self, job: Job) -> None:
         """The job has ended, or was given up wherever it was. Once a job."""
+        self._changed.add(job.model)
         if job.granted_at is not None:
             self.busy -= 1
             _less(self._running, job.model)

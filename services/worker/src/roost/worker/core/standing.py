@@ -38,7 +38,7 @@ def waiting(core: WorkerCore, job: Job, now: float) -> Standing:
     if residency.stage is Stage.READY:
         ahead = core.slots.ahead(job, now)
         return Standing(GenerationPhase.QUEUED, ahead=ahead, eta_s=core.times.mean_service_s() * (ahead + 1) / core.slots.slots)
-    expected_s = core.expected_load_s(job.model)
+    expected_s = core.expected.load_s(job.model)
     if residency.stage is not Stage.LOADING:  # there is no memory for it yet
         return Standing(GenerationPhase.LOADING, eta_s=expected_s)
     loading_s = now - residency.load_started_at

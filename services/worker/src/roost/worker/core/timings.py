@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from roost.cluster.worker_state import ModelTiming
+from roost.worker.core.change_log import ChangeLog
 
 MAX_TIMED_MODELS = 256  # what one report carries; the least recently measured ones go first
 NEWEST_SHARE = 0.2  # weight of a new measurement: about the last ten count
@@ -13,14 +15,21 @@ UNMEASURED_SERVICE_S = 1.0  # a short answer of a small model on one core
 
 
 class LearnedTimes:
-    """State: one ModelTiming a model, at most 256, ordered by the time of the last measurement."""
+    """State: one ModelTiming a model, at most 256, which of them were measured last, and when each has changed."""
 
     def __init__(self) -> None:
-        self._timings: OrderedDict[str, ModelTiming] = OrderedDict()
+        self.log = ChangeLog()
+        self._timings: dict[str, ModelTiming] = {}
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._shown: Mapping[str, ModelTiming] = {}
+        self._shown_version = 0
 
     @property
     def timings(self) -> Mapping[str, ModelTiming]:
-        return self._timings
+        """What is known now, as a value that does not change; the same one while nothing was measured."""
+        if self._shown_version != self.log.version:
+            self._shown, self._shown_version = MappingProxyType(self._timings.copy()), self.log.version
+        return self._shown
 
     def served(self, name: str, service_time_s: float) -> None:
         """A completed request of `name` held a slot for so long."""
@@ -51,9 +60,13 @@ class LearnedTimes:
 
     def _keep(self, name: str, timing: ModelTiming) -> None:
         self._timings[name] = timing
-        self._timings.move_to_end(name)
+        self._recent[name] = None
+        self._recent.move_to_end(name)
+        self.log.changed(name)
         if len(self._timings) > MAX_TIMED_MODELS:
-            self._timings.popitem(last=False)
+            oldest, _ = self._recent.popitem(last=False)
+            del self._timings[oldest]
+            self.log.changed(oldest)
 
 
 def _smooth(known_s: float, measured_s: float) -> float:

@@ -16,11 +16,13 @@ from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import ModelLoadFailed, NoCapacity, RoostError, WorkerDraining
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome
 from roost.worker.core.effects import SAY, SAY_LOAD, Effect, Grant, Ready, Refuse
+from roost.worker.core.expectations import Expectations
 from roost.worker.core.jobs import Arriving, Holder, Job, Preload
 from roost.worker.core.model_cache import ModelCache
 from roost.worker.core.outcomes import MAX_DECISION_ID, Outcomes
 from roost.worker.core.residency import CacheEffect, Close, Lease, RefuseLeases, Residency, Stage
 from roost.worker.core.slots import Slots
+from roost.worker.core.statuses import Statuses
 from roost.worker.core.timings import LearnedTimes
 from roost.worker.core.victims import CostAware, LeastRecentlyUsed
 
@@ -53,9 +55,10 @@ class WorkerCore:
         self.times = LearnedTimes()
         self.outcomes = Outcomes()
         self.slots = Slots(capacity.slots, queue_capacity=capacity.queue_capacity, aging_s=capacity.aging_s)
-        victims = CostAware(self.expected_load_s) if capacity.eviction == "cost-aware" else LeastRecentlyUsed()
+        self.expected = Expectations(catalogue, self.times, unmeasured_load_s)
+        victims = CostAware(self.expected.load_s) if capacity.eviction == "cost-aware" else LeastRecentlyUsed()
         self.cache = ModelCache(capacity.memory_bytes, victims=victims)
-        self._unmeasured_load_s = unmeasured_load_s
+        self.statuses = Statuses(catalogue, self.cache, self.slots, self.expected)
         self._told = [self.outcomes]
         self._holders: dict[Lease, Holder] = {}
         self._preloads: list[Preload] = []
@@ -212,13 +215,9 @@ class WorkerCore:
         """Waiting jobs that would be served before this request if it arrived now."""
         return self.slots.position(request.priority, now, waited_s)
 
-    def expected_load_s(self, name: str) -> float:
-        """Seconds a load of `name` is expected to take: measured, else what its engine says. Raises UnknownModel."""
-        return self.times.measured_load_s(name) or self._unmeasured_load_s(self.catalogue.get(name))
-
     def catalogue_models(self) -> tuple[CatalogueModel, ...]:
         """Every entry as deciders need it, with the time its load is expected to take here, ordered by name."""
-        return tuple(replace(spec.to_catalogue_model(), load_time_s=self.expected_load_s(spec.name)) for spec in self.catalogue)
+        return tuple(replace(spec.to_catalogue_model(), load_time_s=self.expected.load_s(spec.name)) for spec in self.catalogue)
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -238,7 +237,7 @@ class WorkerCore:
         if self.slots.busy:
             return self.times.mean_service_s() / self.slots.busy
         loads = [
-            residency.load_started_at + self.expected_load_s(residency.name) - now
+            residency.load_started_at + self.expected.load_s(residency.name) - now
             for residency in self.cache.resident
             if residency.stage is Stage.LOADING
         ]
