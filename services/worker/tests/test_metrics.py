@@ -47,6 +47,8 @@ roost_requests_total{model="a",result="ok"} 1.0
 roost_requests_total{model="a",result="refused"} 1.0
 roost_resident_models{phase="loading"} 0.0
 roost_resident_models{phase="ready"} 1.0
+roost_resumes_total{exactness="approximate",model="a"} 1.0
+roost_resumes_total{exactness="exact",model="a"} 2.0
 roost_slots 2.0
 roost_time_to_first_token_seconds_count{cache="hit",model="a"} 1.0
 roost_time_to_first_token_seconds_sum{cache="hit",model="a"} 0.5
@@ -91,6 +93,8 @@ def test_the_exposition_is_what_dashboards_rely_on() -> None:
     metrics.watch(Close(residency, is_eviction=False))
     metrics.first_token("a", CacheResult.HIT, 0.5)
     metrics.generated("a")
+    for is_exact in (True, True, False):
+        metrics.resumed("a", is_exact=is_exact)
     for ended in ("ok", "cancelled", "failed"):
         metrics.request_ended("a", ended, 2.0)
     metrics.refused("a")

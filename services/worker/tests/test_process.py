@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from engine_subjects import needs_cyllama
 from local_cluster import await_port, clean_environment, free_port
+from tiny_gguf import write_tiny_gguf
 
 from roost.v1 import worker_pb2, worker_pb2_grpc
 
@@ -41,7 +44,8 @@ def test_a_worker_serves_until_it_is_asked_to_stop(models: Path, tmp_path: Path,
         await_port(port, process)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             request = worker_pb2.GenerateRequest(model="a", prompt="hello", max_tokens=2)
-            assert len(list(worker_pb2_grpc.WorkerStub(channel).Generate(request, timeout=10))) == 4
+            kinds = [answer.WhichOneof("event") for answer in worker_pb2_grpc.WorkerStub(channel).Generate(request, timeout=10)]
+            assert kinds == ["accepted", "started", "token", "token", "completion"]
         process.send_signal(number)
         assert process.wait(10) == 0
     said = (tmp_path / "log").read_text()
@@ -66,6 +70,39 @@ def test_a_hangup_reads_the_catalogue_again(models: Path, tmp_path: Path) -> Non
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert "catalogue_reloaded" in (tmp_path / "log").read_text()
+
+
+@needs_cyllama
+def test_a_frozen_engine_process_ends_what_ran_on_it_and_its_model_is_loaded_again(tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    tiny = write_tiny_gguf(tmp_path / "tiny.gguf")
+    models.write_text(f'[models.tiny]\nengine = "llamacpp"\nsource = "path:{tiny}"\nlimits = {{ context_tokens = 256 }}\n')
+    port = free_port()
+    command = [sys.executable, "-m", "roost.worker", "--port", str(port), "--metrics-port", "0", "--coordinator-port", "1"]
+    command += ["--models", str(models), "--models-dir", str(tmp_path), "--engine-silence", "1"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment()) as process:
+        await_port(port, process)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = worker_pb2_grpc.WorkerStub(channel)
+            request = worker_pb2.GenerateRequest(model="tiny", prompt="the cat", max_tokens=8)
+            whole = [answer.token for answer in stub.Generate(request, timeout=30) if answer.WhichOneof("event") == "token"]
+            (child,) = engine_processes(process.pid)
+            os.kill(child, signal.SIGSTOP)
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.Generate(request, timeout=30))
+            assert caught.value.code() is grpc.StatusCode.ABORTED
+            assert "did nothing for 1 s" in (caught.value.details() or "")
+            again = [answer.token for answer in stub.Generate(request, timeout=30) if answer.WhichOneof("event") == "token"]
+            assert again == whole
+            assert engine_processes(process.pid) != [child]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def engine_processes(worker: int) -> list[int]:
+    """The worker's children that hold a model."""
+    children = [int(pid) for path in Path(f"/proc/{worker}/task").glob("*/children") for pid in path.read_text().split()]
+    return [pid for pid in children if b"llamacpp_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_a_taken_port_ends_with_one_line_and_two(models: Path) -> None:

@@ -511,6 +511,7 @@ async def test_a_generation_goes_on_after_what_was_told_and_counts_as_a_whole() 
         assert (completed.prompt_tokens, completed.completion_tokens) == (3, 4)
         assert (completed.resumes, completed.approximate_because) == (2, "")
         assert here.count("roost_tokens_generated_total", model="a") == 4 + 2
+        assert here.count("roost_resumes_total", model="a", exactness="exact") == 1
 
 
 async def test_what_was_approximate_once_stays_so_for_the_first_reason() -> None:

@@ -49,6 +49,7 @@ class WorkerMetrics:
         self._duration = histogram("request_duration_seconds", "From acceptance to the last token.", "model")
         self._first_token = histogram("time_to_first_token_seconds", "From acceptance to the first token.", "model", "cache")
         self._tokens = counter("tokens_generated_total", "Tokens generated.", "model")
+        self._resumes = counter("resumes_total", "Generations that were continued here.", "model", "exactness")
         self._connected = gauge("decider_connected", "1 while the coordinator or the sidecar takes this worker's reports.", "decider")
         self._draining = gauge("draining", "1 while the worker takes no new requests.")
 
@@ -71,6 +72,10 @@ class WorkerMetrics:
 
     def generated(self, model: str, tokens: int = 1) -> None:
         self._tokens.labels(self._label(model)).inc(tokens)
+
+    def resumed(self, model: str, *, is_exact: bool) -> None:
+        """A generation that another run began goes on here."""
+        self._resumes.labels(self._label(model), "exact" if is_exact else "approximate").inc()
 
     def first_token(self, model: str, result: CacheResult, seconds: float) -> None:
         self._first_token.labels(self._label(model), LOOKUP_RESULTS[result]).observe(seconds)

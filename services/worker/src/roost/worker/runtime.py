@@ -226,6 +226,8 @@ class Runtime:
                 progress.reading(read, of)
             case PromptRead(prompt_tokens, because):
                 progress.prompt_read(prompt_tokens, because)
+                if accepted.resumed_from and progress.job is not None:
+                    self._metrics.resumed(progress.job.model, is_exact=not because)
                 if accepted.resumed_from or accepted.fingerprint != fingerprint:
                     return Started(fingerprint, progress.approximate_because)
             case Finished(reason, prompt_tokens, completion_tokens):
