@@ -126,6 +126,19 @@ async def test_a_child_that_stands_still_while_it_owes_an_answer_is_lost(tiny_mo
     assert not is_alive(pid)
 
 
+async def test_a_child_that_stands_still_while_it_loads_fails_the_load(tiny_model: Path, tmp_path: Path) -> None:
+    engine = LlamaCppEngine(ModelStore(Catalogue(), tmp_path), patience_s=0.1)  # ten times that while loading
+    before = children()
+    loading = asyncio.create_task(engine.load(llamacpp_spec(tiny_model)))
+    while children() == before:
+        await asyncio.to_thread(os.sched_yield)
+    for pid in children() - before:
+        os.kill(int(pid), signal.SIGSTOP)
+    with pytest.raises(ModelLoadFailed, match="did nothing for 1 s"):
+        await loading
+    assert children() == before
+
+
 async def test_a_child_that_owes_nothing_may_stand_still(tiny_model: Path, tmp_path: Path) -> None:
     engine = LlamaCppEngine(ModelStore(Catalogue(), tmp_path), patience_s=0.5)
     model = await engine.load(llamacpp_spec(tiny_model))
@@ -236,6 +249,13 @@ async def test_a_resume_that_does_not_fit_the_context_is_refused_and_one_that_fi
     with pytest.raises(InvalidField, match="the context holds 64, both") as refusal:
         await events_of(model, "the cat", Sampling(max_tokens=1000), Resume(len(ids) + 1, (*ids, ids[0]), "", model.fingerprint))
     assert refusal.value.field == "generated.ids"
+
+
+async def test_a_text_that_fills_the_context_is_over(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    model = await engine.load(llamacpp_spec(tiny_model, context_tokens=64))
+    first, *rest = await events_of(model, "the cat", Sampling(max_tokens=1000), Resume(60, (), " z" * 60, "engine=other"))
+    assert isinstance(first, PromptRead)
+    assert rest == [Finished(FinishReason.LENGTH)]
 
 
 async def test_another_width_of_batches_is_another_fingerprint(engine: LlamaCppEngine, tiny_model: Path) -> None:

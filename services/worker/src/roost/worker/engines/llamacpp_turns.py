@@ -32,8 +32,8 @@ class Unreadable(Exception):
         self.field = field
 
 
-def read_prompt(weights: Weights, prompt: str, field: str = "prompt") -> list[int]:
-    """The prompt's tokens, at least 1 and fewer than the context holds. Raises Unreadable, naming `field`.
+def read_prompt(weights: Weights, prompt: str) -> list[int]:
+    """The prompt's tokens, at least 1 and fewer than the context holds. Raises Unreadable.
 
     Cutting text into tokens takes longer than linear time (2 MB: many seconds, in which nothing else runs here), so a prompt that is
     far too long is recognised by its beginning.
@@ -43,12 +43,12 @@ def read_prompt(weights: Weights, prompt: str, field: str = "prompt") -> list[in
     if len(prompt) > limit * MOST_CHARACTERS_PER_TOKEN or (
         len(prompt) > len(beginning) and len(weights.tokenize(beginning)) > limit + CUT_TOKENS
     ):
-        raise Unreadable(field, f"has {len(prompt)} characters, more than {limit} tokens; the context holds {limit}, prompt and answer")
+        raise Unreadable("prompt", f"has {len(prompt)} characters, more than {limit} tokens; the context holds {limit}, prompt and answer")
     tokens = weights.tokenize(prompt)
     if not tokens:
-        raise Unreadable(field, "has no tokens; there is nothing to continue")
+        raise Unreadable("prompt", "has no tokens; there is nothing to continue")
     if len(tokens) >= limit:
-        raise Unreadable(field, f"has {len(tokens)} tokens; the context holds {limit}, prompt and answer")
+        raise Unreadable("prompt", f"has {len(tokens)} tokens; the context holds {limit}, prompt and answer")
     return tokens
 
 
@@ -56,7 +56,8 @@ def read_prompt(weights: Weights, prompt: str, field: str = "prompt") -> list[in
 class Past:
     """What a generation goes on from. `prompt` and what `replay` has are read; `told` of them are generated tokens, some by text only.
 
-    `prompt_tokens` is the length of the prompt that its caller wrote; `first_index` the index of the token that follows.
+    `prompt_tokens` is the length of the prompt that its caller wrote; `first_index` the index of the token that follows. `is_whole`: the
+    context has no room for another one.
     """
 
     prompt: list[int]
@@ -64,6 +65,7 @@ class Past:
     replay: Replay
     told: list[int]
     first_index: int
+    is_whole: bool = False
 
     @property
     def tokens(self) -> int:
@@ -84,7 +86,10 @@ def past_of(order: Message, weights: Weights) -> Past:
         )
     if not text:
         return Past(prompt, len(prompt), replay, ids, whole_of(order, "first_index"))
-    whole = read_prompt(weights, text_of(order, "prompt") + text, "generated.text")
+    try:
+        whole = read_prompt(weights, text_of(order, "prompt") + text)
+    except Unreadable:  # the prompt alone has room: what was told fills the context
+        return Past(prompt, len(prompt), replay, [], whole_of(order, "first_index"), is_whole=True)
     return Past(whole, len(prompt), replay, whole[len(prompt) :], whole_of(order, "first_index"))
 
 
@@ -123,7 +128,7 @@ class Generation:
         self._past = past
         self._plan = ReadingPlan(past.prompt, past.replay, batch_tokens=weights.batch_tokens)
         self._index = past.first_index
-        room = weights.context_tokens - past.tokens
+        room = 0 if past.is_whole else weights.context_tokens - past.tokens
         self._left = max(0, min(sampling.max_tokens - past.first_index, room))
         self._next: int | None = None
         self._pending: list[int] = []
