@@ -21,15 +21,16 @@ from roost.coordinator.metrics import CoordinatorMetrics
 from roost.coordinator.plane import CentralPlane
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.gossip.codec import BytesCodec
-from roost.gossip.local_view import NEVER_S, LocalView, sidecar_terms
+from roost.gossip.core.local_view import NEVER_S, LocalView, sidecar_terms
+from roost.gossip.core.publishing import Publishing
+from roost.gossip.core.records import load_of
 from roost.gossip.metrics import GossipMetrics
 from roost.gossip.plane import GossipPlane
 from roost.gossip.protocol.config import LAN, Config, StateParameters
 from roost.gossip.protocol.counters import Counters
 from roost.gossip.protocol.hot_state import Load
 from roost.gossip.protocol.node import Node
-from roost.gossip.publishing import Publishing
-from roost.gossip.records import load_of
+from roost.gossip.record_format import record_from_bytes, record_to_bytes
 from roost.placement.decider import Decider
 from roost.placement.records import DecisionRecords
 from roost.placement.terms import Terms
@@ -135,7 +136,7 @@ class _Pair:
         terms = sidecar_terms("g1", "expected-wait", aging_s=10.0)
         decider = Decider(ClusterView(dead_after_s=NEVER_S), terms, rng=random.Random(1))
         shell = DeciderShell(decider, clock=lambda: self.now, taps=[GossipMetrics(CollectorRegistry(), terms.policy)], load=_nothing)
-        local = LocalView(shell.hear, decider.view.entries, self.nodes[0], Counters(), wall_offset_s=0.0)
+        local = LocalView(shell.hear, decider.view.entries, self.nodes[0], Counters(), read=record_from_bytes, wall_offset_s=0.0)
         self.plane = GossipPlane(shell, local, self.nodes[0], log=get_logger())
 
     @staticmethod
@@ -184,7 +185,7 @@ def datagram() -> Journey:
     second.join([], 0.0)
     first.join([second.identity.address], 0.0)
     state = state_from_wire(_report(2, 1, "m1").report)
-    Publishing(lambda changes: second.publish_keys(changes, 0.0), Counters()).tell(state, Liveness.LIVE, 0.0)
+    Publishing(lambda changes: second.publish_keys(changes, 0.0), Counters(), write=record_to_bytes).tell(state, Liveness.LIVE, 0.0)
     second.publish_load(load_of(state, Liveness.LIVE), 0.0)
     while pair.now < 4.0:
         pair.step(pair.take)
