@@ -213,7 +213,7 @@ def test_a_decision_counts_at_once_and_is_corrected_by_its_outcome() -> None:
     case = case_of(worker("w"))
     first, second, third = case.decide(), case.decide(), case.decide()
     counts = case.placer.statistics
-    assert (counts.total_requests, counts.hits, counts.cold_starts, counts.joins) == (3, 0, 3, 0)
+    assert (counts.total_requests, counts.hits, counts.cold_starts, counts.joins) == (3, 0, 1, 2), "two are to join the first one's load"
     found = [outcome(second.decision_id, CacheResult.JOIN), outcome(third.decision_id, CacheResult.HIT)]
     case.placer.settle("w", [outcome(first.decision_id, CacheResult.COLD_START), *found], 0.1)
     assert (counts.total_requests, counts.hits, counts.cold_starts, counts.joins) == (3, 1, 1, 1)

@@ -209,7 +209,7 @@ class Decider:
         """The view has a newer report, or another judgement of the worker."""
         if before is None or before.liveness is not after.liveness or before.state.epoch != after.state.epoch:
             self._lived(before, after)
-        if len(self.waiting):
+        if self.waiting.count:
             self._bind(after.state.node_id, now, has_opened=_has_opened(before, after))
 
     def _lived(self, before: WorkerEntry | None, after: WorkerEntry) -> None:

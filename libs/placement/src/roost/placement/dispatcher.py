@@ -111,7 +111,7 @@ class Dispatcher:
         self._can_tell = waits is not None
         self._given = 0  # the number of the last ticket
         self._lines: dict[_LineKey, _Line] = {}
-        self._count = 0
+        self.count = 0  # of those who wait; not to be written
 
     def place(self, request: PlacementRequest, now: float) -> Decision | None:
         """The decision, or None if the request has to wait and may: then `wait`. Raises what `Placer.decide` raises."""
@@ -130,7 +130,7 @@ class Dispatcher:
 
     def wait(self, request: PlacementRequest, now: float) -> Ticket:
         """The request waits from now on, and is tried at the next `bind`. Raises NoCapacity."""
-        if self._count >= self._capacity:
+        if self.count >= self._capacity:
             raise NoCapacity(f"{self._capacity} requests wait for a worker already", 1.0)
         key = (request.model, request.excluded)
         line = self._lines.get(key)
@@ -140,7 +140,7 @@ class Dispatcher:
         self._given += 1
         ticket = Ticket(self._given, request, now, found_ready=self._placer.holders(request.model) > 0)
         line.add(ticket)
-        self._count += 1
+        self.count += 1
         return ticket
 
     def take_out(self, ticket: Ticket) -> bool:
@@ -149,7 +149,7 @@ class Dispatcher:
         line = self._lines.get(key)
         if line is None or not line.remove(ticket):
             return False
-        self._count -= 1
+        self.count -= 1
         if not line.tickets:
             del self._lines[key]
         return True
@@ -170,7 +170,7 @@ class Dispatcher:
         bound: list[Bound] = []
         for key in sorted(tried, key=lambda key: self._urgency(key, now)):
             self._bind_line(self._lines[key], now, bound)
-        self._count -= len(bound)
+        self.count -= len(bound)
         self._lines = {key: line for key, line in self._lines.items() if line.tickets}
         return bound
 
@@ -195,7 +195,7 @@ class Dispatcher:
         return line is not None and ticket in line.tickets
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def snapshot(self) -> tuple[LineSnapshot, ...]:
         """Everyone who waits, line by line, and when each line is tried again."""
@@ -211,7 +211,7 @@ class Dispatcher:
             line.retry_at, line.is_stuck = retry_at, is_stuck
             for ticket in tickets:
                 line.add(ticket)
-        self._count = sum(len(line.tickets) for line in self._lines.values())
+        self.count = sum(len(line.tickets) for line in self._lines.values())
 
     def _bind_line(self, line: _Line, now: float, bound: list[Bound]) -> None:
         while (first := line.queue.first(now)) is not None:
@@ -267,4 +267,4 @@ class Dispatcher:
         return (-min(9.0, ticket.request.priority + (now - ticket.since) / self._aging_s), ticket.since)
 
     def __repr__(self) -> str:
-        return f"<Dispatcher {self._count}/{self._capacity} waiting for {len(self._lines)} models>"
+        return f"<Dispatcher {self.count}/{self._capacity} waiting for {len(self._lines)} models>"

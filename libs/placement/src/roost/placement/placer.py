@@ -198,7 +198,9 @@ class Placer:
         estimate = self._estimates.of(chosen, request, now) if cost is None else considered[chosen][1]
         if 0 < request.deadline_s < estimate.wait_s:
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
-        action = _SERVE if estimate.load_s is None else _COLD_START
+        action, is_join = _SERVE, False
+        if estimate.load_s is not None:
+            action, is_join = _COLD_START, estimate.is_loading or request.model in chosen.reserved.by_model
         records = self.records
         seen: Seen = [] if records is None else self._seen(choice, request.model)  # before there is a reservation
         if self._taken is not None:
@@ -208,7 +210,7 @@ class Placer:
         reservation = _new_tuple(Reservation, (chosen.node_id, request.model, request.priority, now))
         self._reservations.make(decision_id, reservation, chosen.reserved)
         chosen.reserve()
-        self.statistics.decided(decision_id, action)
+        self.statistics.decided(decision_id, action, is_join=is_join)
         decision = _new_tuple(
             Decision,
             (

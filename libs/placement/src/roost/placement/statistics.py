@@ -1,9 +1,9 @@
 """What became of the decisions: hits, cold starts and joins, each decision counted once.
 
 State: four counts, and the provisional count of recent decisions whose outcome has not arrived. Invariant:
-`hits + cold_starts + joins == total_requests`. A decision counts by its action at once and is corrected, once, by its outcome: by what its
-request found, or taken back where the worker refused it. One whose outcome never comes, or comes after 65,536 later decisions, keeps its
-provisional count. They are forgotten a generation at a time: to keep them in order would cost each decision as much as to count it.
+`hits + cold_starts + joins == total_requests`. A decision counts by what it expects at once and is corrected, once, by its outcome: by what
+its request found, or taken back where the worker refused it. One whose outcome never comes, or comes after 65,536 later decisions, keeps
+its provisional count. They are forgotten a generation at a time: to keep them in order would cost each decision as much as to count it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ RECENT_DECISIONS = 65_536  # up to twice as many, about 14 MB; six seconds at 10
 _SERVE = Action.SERVE
 _HIT = CacheResult.HIT
 _COLD_START = CacheResult.COLD_START
+_JOIN = CacheResult.JOIN
 
 
 class PlacementStatistics:
@@ -36,13 +37,16 @@ class PlacementStatistics:
         """Hits divided by requests, 0.0 before the first."""
         return self.hits / self.total_requests if self.total_requests else 0.0
 
-    def decided(self, decision_id: str, action: Action) -> None:
-        """Count a decision by what it expects."""
+    def decided(self, decision_id: str, action: Action, *, is_join: bool = False) -> None:
+        """Count a decision by what it expects. `is_join`: of one that is to wait for the model, that its load is under way."""
         self.total_requests += 1
         provisional = self._provisional
         if action is _SERVE:
             self.hits += 1
             provisional[decision_id] = _HIT
+        elif is_join:
+            self.joins += 1
+            provisional[decision_id] = _JOIN
         else:
             self.cold_starts += 1
             provisional[decision_id] = _COLD_START
@@ -57,7 +61,7 @@ class PlacementStatistics:
         if self._taken(decision_id) is not None:
             self._count(_HIT, -1)
             self.joins += 1
-            self._provisional[decision_id] = CacheResult.JOIN
+            self._provisional[decision_id] = _JOIN
 
     def settled(self, outcome: DecisionOutcome) -> None:
         """Correct a decision by what its request found. Decisions of others, and outcomes told twice, change nothing."""

@@ -65,7 +65,7 @@ class DeciderShell:
     @property
     def has_waiting(self) -> bool:
         """Whether requests wait for a worker."""
-        return len(self.decider.waiting) > 0
+        return self.decider.waiting.count > 0
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class DeciderShell:
                 tap(fact, at, effects)
         if effects:
             self._carry_out(effects)
-        if len(self.decider.waiting):
+        if self.decider.waiting.count:
             self._set_timer(at)
         if is_new:
             self.changes.announce()
