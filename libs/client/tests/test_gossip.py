@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 from client_peers import Roost
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from roost.client.gossip import GossipClient, MemberStatus, WorkerPresence
 from roost.cluster.errors import InvalidField
@@ -160,3 +163,18 @@ async def test_a_failure_on_one_sidecar_is_shown_and_is_the_exit_code(roost: Roo
 async def test_a_generated_key_is_one_that_can_be_installed(roost: Roost) -> None:
     made = await roost("keys", "generate")
     assert len(base64.b64decode(made.out, validate=False)) == 32
+
+
+@pytest.mark.parametrize(("service", "words"), [("roost.v1.Coordinator", "this is a coordinator"), ("roost.v1.Worker", "this is a worker")])
+async def test_what_is_no_sidecar_says_what_it_is(roost: Roost, service: str, words: str) -> None:
+    health = health_aio.HealthServicer()
+    await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+    server = grpc.aio.server()
+    add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    answer = await roost("members", "-c", f"127.0.0.1:{port}")
+    await server.stop(None)
+    assert answer.code != 0
+    assert words in answer.err
+    assert "NOT_SERVED_HERE" in answer.err

@@ -57,6 +57,14 @@ def test_nobody_there_is_not_healthy(capsys: pytest.CaptureFixture[str]) -> None
     assert "UNAVAILABLE" in capsys.readouterr().out
 
 
+def test_the_proxy_of_the_environment_is_not_asked(server: tuple[str, HealthServicer], monkeypatch: pytest.MonkeyPatch) -> None:
+    target, health = server
+    health.set("", SERVING)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    assert check_health(target).is_serving
+
+
 def test_a_missing_address_is_wrong_usage() -> None:
     with pytest.raises(SystemExit) as refused:
         main([])

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import grpc
+from grpc_health.v1 import health_pb2
+
 from roost.client.caller import ClusterCaller
 from roost.client.channels import ChannelCache
 from roost.client.targets import TargetOrder, parse_targets
+from roost.cluster.errors import NotServedHere, RoostError
 from roost.service.channels import open_channel
+from roost.service.errors import RemoteError
 from roost.service.tls import TlsFiles
 from roost.v1 import gossip_pb2
 from roost.v1.gossip_pb2_grpc import GossipStub
 
 DEFAULT_SIDECAR = "127.0.0.1:7846"
+_OTHERS = (
+    (
+        "roost.v1.Coordinator",
+        "this is a coordinator: it has workers, which `roost state` shows, and no members",
+        "ask a sidecar, with --coordinator HOST:PORT",
+    ),
+    ("roost.v1.Worker", "this is a worker", "ask its sidecar, with --coordinator HOST:PORT"),
+)
 WATCH_CALL_S = 300.0  # one watching call lives this long and is followed by the next
 
 
@@ -84,6 +97,16 @@ _PRESENCES = {
 }
 
 
+def _health_check(
+    channel: grpc.aio.Channel,
+) -> grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]:
+    return channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+
+
 class GossipClient:
     """Calls sidecars. Use it as an async context manager. `targets` as for `RoostClient`; errors too."""
 
@@ -103,11 +126,24 @@ class GossipClient:
         await self._channels.close()
 
     async def members(self) -> Membership:
-        """The members as the first target that answers knows them. Raises ClusterUnreachable."""
+        """The members as the first target that answers knows them. Raises ClusterUnreachable, NotServedHere for another process."""
         request = gossip_pb2.GetMembersRequest()
-        return membership_from_wire(
-            await self._caller.call(lambda channel: GossipStub(channel).GetMembers, request, timeout_s=self._timeout_s)
-        )
+        try:
+            found = await self._caller.call(lambda channel: GossipStub(channel).GetMembers, request, timeout_s=self._timeout_s)
+        except RemoteError as error:
+            if error.code is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            raise await self._what_answers(error) from error
+        return membership_from_wire(found)
+
+    async def _what_answers(self, error: RemoteError) -> RoostError:
+        """Which other process of ours is there instead of a sidecar; `error` itself where it is none."""
+        for service, what, fix in _OTHERS:
+            with suppress(RoostError):
+                request = health_pb2.HealthCheckRequest(service=service)
+                await self._caller.call(_health_check, request, timeout_s=self._timeout_s)
+                return NotServedHere(what, fix)
+        return error
 
     async def watch_members(self, interval_s: float = 1.0) -> AsyncGenerator[Membership, None]:
         """The members at once and whenever they have changed, at most once in `interval_s` (0.05-60). Raises ClusterUnreachable."""
