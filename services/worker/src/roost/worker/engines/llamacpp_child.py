@@ -20,6 +20,7 @@ from typing import Final
 from roost.worker.engines.frames import FrameReader, Message, encode, text_of, whole_of
 from roost.worker.engines.llama import Weights
 from roost.worker.engines.llamacpp_turns import Generation, Unreadable, begin
+from roost.worker.engines.turns import Turns
 
 READ_BYTES: Final = 1024 * 1024
 
@@ -64,7 +65,7 @@ class Child:
         self._weights = weights
         self._free = [weights.open_context() for _ in range(parallel)]
         self._waiting: deque[Message] = deque()
-        self._running: deque[Generation] = deque()
+        self._running: Turns[Generation] = Turns()
 
     def run(self) -> None:
         """Until the worker closes the pipe, which raises EOFError."""
@@ -73,7 +74,7 @@ class Child:
                 self._obey(message)
             self._start_waiting()
             if self._running:
-                self._take_turn(self._running.popleft())
+                self._take_turn(self._running.next())
 
     def _obey(self, message: Message) -> None:
         if message.get("do") == "start":
@@ -91,7 +92,7 @@ class Child:
         while self._waiting and self._free:
             order = self._waiting.popleft()
             try:
-                self._running.append(begin(order, self._weights, self._free[-1]))
+                self._running.add(begin(order, self._weights, self._free[-1]))
                 self._free.pop()
             except Unreadable as refusal:
                 self._pipe.send({"is": "refused", "id": order["id"], "field": refusal.field, "why": str(refusal)})
@@ -99,16 +100,18 @@ class Child:
                 self._pipe.send({"is": "failed", "id": order["id"], "why": str(error)})
 
     def _take_turn(self, generation: Generation) -> None:
+        began_at, was_reading = self._clock(), generation.is_reading
         try:
-            for message in generation.advance(self._clock()):
+            for message in generation.advance(began_at):
                 self._pipe.send(message)
         except (ValueError, RuntimeError) as error:
             self._pipe.send({"is": "failed", "id": generation.id, "why": str(error)})
             generation.is_over = True
+        self._running.took(self._clock() - began_at, was_reading=was_reading)
         if generation.is_over:
             self._release(generation)
         else:
-            self._running.append(generation)
+            self._running.add(generation)
 
     def _release(self, generation: Generation) -> None:
         generation.context.clear()

@@ -147,6 +147,11 @@ class Generation:
         for token in self._past.replay.ids:
             self._telling.was_told(GeneratedToken(token, self._certain_text(token)))
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether the next turn reads a piece, which takes as long as many tokens."""
+        return self._next is None
+
     def advance(self, now: float) -> Iterator[Message]:
         """Reads one piece, and when everything is read tells one token. `now` is any clock's seconds."""
         if self._next is not None:
