@@ -72,7 +72,7 @@ class WorkerServicer:
     """
 
     def Generate(self, request, context):
-        """Generates text, token by token. Ending the call frees the slot within one token.
+        """Generates text, token by token, from the beginning or from where another call broke off. Ending the call frees the slot within one token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

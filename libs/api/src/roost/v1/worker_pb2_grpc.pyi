@@ -34,7 +34,7 @@ class WorkerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkerAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]
-    """Generates text, token by token. Ending the call frees the slot within one token."""
+    """Generates text, token by token, from the beginning or from where another call broke off. Ending the call frees the slot within one token."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerLoadModelRequest, _worker_pb2.WorkerLoadModelResponse]
     """Makes a model ready and answers when it is."""
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerUnloadModelRequest, _worker_pb2.WorkerUnloadModelResponse]
@@ -52,7 +52,7 @@ class WorkerAsyncStub(WorkerStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Generates text, token by token. Ending the call frees the slot within one token."""
+    """Generates text, token by token, from the beginning or from where another call broke off. Ending the call frees the slot within one token."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerLoadModelRequest, _worker_pb2.WorkerLoadModelResponse]  # type: ignore[assignment]
     """Makes a model ready and answers when it is."""
     UnloadModel: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerUnloadModelRequest, _worker_pb2.WorkerUnloadModelResponse]  # type: ignore[assignment]
@@ -73,7 +73,7 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.GenerateResponse], _abc.AsyncIterator[_worker_pb2.GenerateResponse]]:
-        """Generates text, token by token. Ending the call frees the slot within one token."""
+        """Generates text, token by token, from the beginning or from where another call broke off. Ending the call frees the slot within one token."""
 
     @_abc_1.abstractmethod
     def LoadModel(
