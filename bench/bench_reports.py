@@ -27,7 +27,7 @@ from roost.cluster.worker_state import WorkerState
 from roost.placement.decider import Decider
 from roost.placement.facts import Reported
 from roost.placement.terms import Terms
-from roost.service.codec import state_from_wire, state_to_wire
+from roost.service.report_changes import ReportReader, changes_to_wire
 from roost.sim import Reports as ReportPace
 from roost.sim import Simulation, exponential, poisson
 from roost.v1 import state_pb2
@@ -113,18 +113,17 @@ def measure(resident: int) -> Result:
     core = warm_core(resident)
     reports, clock = Reports(core, epoch=1), Clock()
     decider = Decider(ClusterView(), Terms("bench"), rng=random.Random(1))
-    decider.hear(Reported(reports.next_report(2.0, 2.0, None, has_catalogue=True, outcomes=()), is_streamed=True, stream=1), 2.0)
-    last = 1
+    reader, last = ReportReader(), 0
     wire_bytes: list[int] = []
     gc.collect()
     gc.freeze()  # as the services do after start
     for _, now in zip(range(REPORTS), changes(core), strict=False):
         state = clock.time("build", lambda now=now, last=last: next_report(reports, now, last))  # type: ignore[misc]
-        last = state.sequence
-        clock.time("take in", lambda state=state, now=now: decider.hear(Reported(state, is_streamed=True, stream=1), now))  # type: ignore[misc]
-        sent = clock.time("to wire", lambda state=state: state_to_wire(state).SerializeToString())  # type: ignore[misc]
+        sent = clock.time("to wire", lambda state=state: changes_to_wire(state).SerializeToString())  # type: ignore[misc]
+        known = clock.time("from wire", lambda sent=sent: received(reader, sent))  # type: ignore[misc]
+        clock.time("take in", lambda known=known, now=now: decider.hear(Reported(known, is_streamed=True, stream=1), now))  # type: ignore[misc]
         wire_bytes.append(len(sent))
-        clock.time("from wire", lambda sent=sent: received(sent))  # type: ignore[misc]
+        last = state.sequence
     gc.unfreeze()
     return Result(
         resident,
@@ -138,11 +137,11 @@ def measure(resident: int) -> Result:
 
 
 def next_report(reports: Reports, now: float, last: int) -> WorkerState:
-    return reports.next_report(now, now, None, has_catalogue=False, outcomes=(), follows=last)
+    return reports.next_report(now, now, None, has_catalogue=not last, outcomes=(), follows=last)
 
 
-def received(sent: bytes) -> WorkerState:
-    return state_from_wire(state_pb2.WorkerLoadReport.FromString(sent))
+def received(reader: ReportReader, sent: bytes) -> WorkerState:
+    return reader.read(state_pb2.WorkerLoadReport.FromString(sent))
 
 
 def simulated_request_us(resident: int) -> float:

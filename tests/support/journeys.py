@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -36,6 +37,7 @@ from roost.placement.records import DecisionRecords
 from roost.placement.terms import Terms
 from roost.service.codec import state_from_wire
 from roost.service.logs import get_logger
+from roost.service.report_changes import ReportReader
 from roost.service.scheduler.desk import Desk
 from roost.service.scheduler.servicer import SchedulerServicer
 from roost.service.scheduler.shell import DeciderShell
@@ -95,8 +97,10 @@ async def schedule_and_report() -> tuple[Journey, Journey]:
     plane = CentralPlane(shell, WorkerStreams("c1"), metrics=metrics, log=get_logger())
     servicer = SchedulerServicer(Desk(shell, stop=StopSignal("the coordinator")), kind=scheduler_pb2.PLANE_CENTRAL)
 
+    readers: defaultdict[str, ReportReader] = defaultdict(ReportReader)  # one a stream
+
     def say(message: coordinator_pb2.ConnectRequest) -> None:
-        plane.report(upward_from_wire(message), is_streamed=True, stream=1)  # type: ignore[arg-type]  # it is a report
+        plane.report(upward_from_wire(message, readers[message.report.node_id]), is_streamed=True, stream=1)  # type: ignore[arg-type]  # it is a report
 
     async def ask(name: str, model: str) -> scheduler_pb2.ScheduleResponse:
         request = scheduler_pb2.ScheduleRequest(request_id=name, model_required=model, allow_queueing=True)

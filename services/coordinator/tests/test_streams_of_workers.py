@@ -9,7 +9,7 @@ import grpc
 import structlog
 from coordinator_peers import DEADLINE_S, Refused, ended_with, liveness, refusal, report, running_cluster
 
-from roost.v1 import coordinator_pb2
+from roost.v1 import coordinator_pb2, messages_pb2
 
 
 def read_metrics(port: int) -> str:
@@ -22,6 +22,31 @@ async def test_a_worker_is_welcomed_with_the_terms() -> None:
     async with running_cluster(dead_after_s=7.0) as cluster, cluster.worker("worker-1") as worker:
         assert worker.welcome.dead_after_s == 7.0
         assert worker.welcome.coordinator_epoch > 1_000_000_000_000_000_000
+
+
+async def test_a_worker_may_tell_what_has_changed_and_is_known_in_full() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]) as worker:
+        assert worker.welcome.takes_changes
+        new = coordinator_pb2.ConnectRequest(
+            report=messages_pb2.WorkerLoadReport(
+                node_id="worker-1",
+                epoch=1,
+                sequence=2,
+                base_sequence=1,
+                slots=4,
+                address="127.0.0.1:8001",
+                models=[messages_pb2.ModelStatus(name="sim-b", phase=messages_pb2.MODEL_PHASE_READY, size_bytes=100)],
+                removed_models=["sim-a"],
+            )
+        )
+        await worker.call.write(new)
+        async with asyncio.timeout(DEADLINE_S):
+            while list((await cluster.state()).workers[0].report.loaded_models) != ["sim-b"]:
+                pass
+        await worker.call.write(new)
+        code, details = (await ended_with(worker.call))[:2]
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "base_sequence: must be 2" in str(details)
 
 
 async def test_a_broken_stream_makes_the_worker_suspect_at_once_and_its_return_makes_it_live() -> None:

@@ -13,6 +13,7 @@ from tiny_coordinator import listening
 from tiny_sidecar import sidecar_listening
 from worker_world import DEADLINE_S, answers_of, serving, settings_for
 
+from roost.service.report_changes import ReportReader
 from roost.v1 import coordinator_pb2, state_pb2, worker_pb2, worker_pb2_grpc
 from roost.worker.app import worker
 
@@ -26,8 +27,8 @@ def models(tmp_path: Path) -> Path:
     return path
 
 
-def request(decision_id: str = "", max_tokens: int = 1) -> worker_pb2.GenerateRequest:
-    return worker_pb2.GenerateRequest(model="a", prompt="x", max_tokens=max_tokens, decision_id=decision_id)
+def request(decision_id: str = "", max_tokens: int = 1, model: str = "a") -> worker_pb2.GenerateRequest:
+    return worker_pb2.GenerateRequest(model=model, prompt="x", max_tokens=max_tokens, decision_id=decision_id)
 
 
 async def test_the_first_report_is_full_and_has_the_catalogue(models: Path) -> None:
@@ -88,6 +89,29 @@ async def test_the_link_comes_back_with_a_full_report_and_what_may_have_been_los
     except BaseException:
         await world.__aexit__(None, None, None)
         raise
+
+
+async def test_a_peer_that_takes_changes_is_told_what_has_changed_after_a_full_report(models: Path) -> None:
+    async with listening() as (peer, port):
+        peer.takes_changes = True
+        async with serving(settings_for(models=models, coordinator_port=port), SteeredEngine()) as (running, stub):
+            await peer.until_reported(lambda report: report.sequence >= 1)
+            for model in ("a", "b", "a"):
+                assert len(await answers_of(stub.Generate(request(model=model), timeout=DEADLINE_S))) == 3
+            await peer.until_reported(lambda report: not report.busy_slots and report.cache.hits == 1)
+            reports, reader = list(peer.streams[-1].reports), ReportReader()
+            assert [report.base_sequence for report in reports] == [0, *(report.sequence for report in reports[:-1])]
+            known = [reader.read(report) for report in reports][-1]
+            assert known.models == running.reporter.state().models
+            assert known.timings == running.reporter.state().timings
+
+
+async def test_a_peer_that_does_not_say_so_gets_full_reports(models: Path) -> None:
+    async with listening() as (peer, port), serving(settings_for(models=models, coordinator_port=port), SteeredEngine()) as (_, stub):
+        await peer.until_reported(lambda report: report.sequence >= 1)
+        assert len(await answers_of(stub.Generate(request(), timeout=DEADLINE_S))) == 3
+        await peer.until_reported(lambda report: list(report.loaded_models) == ["a"])
+        assert not any(report.base_sequence for report in peer.streams[-1].reports)
 
 
 async def test_commands_are_carried_out_and_answered(models: Path) -> None:

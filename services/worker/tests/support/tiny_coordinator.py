@@ -30,10 +30,14 @@ class Stream:
 
 
 class TinyCoordinator(coordinator_pb2_grpc.CoordinatorServicer):
-    """`living_epoch`: a life of the worker that it holds to be alive; streams of earlier ones are refused."""
+    """`living_epoch`: a life of the worker that it holds to be alive; streams of earlier ones are refused.
+
+    `takes_changes`: what it says of reports that tell what has changed only; it keeps all as they come.
+    """
 
     def __init__(self) -> None:
         self.living_epoch = 0
+        self.takes_changes = False
         self.streams: list[Stream] = []
         self._changed = asyncio.Event()
 
@@ -51,7 +55,9 @@ class TinyCoordinator(coordinator_pb2_grpc.CoordinatorServicer):
             if epoch < self.living_epoch:
                 refusal = to_rpc_status(WorkerSuperseded("worker-1", epoch, self.living_epoch))
                 await context.abort(grpc.StatusCode.ABORTED, refusal.message, to_trailers(refusal))
-            yield coordinator_pb2.ConnectResponse(welcome=coordinator_pb2.Welcome(coordinator_epoch=1, dead_after_s=10))
+            yield coordinator_pb2.ConnectResponse(
+                welcome=coordinator_pb2.Welcome(coordinator_epoch=1, dead_after_s=10, takes_changes=self.takes_changes)
+            )
             while (command := await stream.commands.get()) is not None:
                 yield coordinator_pb2.ConnectResponse(command=command)
         finally:

@@ -20,6 +20,7 @@ class TinySidecar(gossip_pb2_grpc.GossipServicer):
         self.reports: list[state_pb2.WorkerLoadReport] = []
         self.results: list[coordinator_pb2.CommandResult] = []
         self.is_ended = False
+        self.takes_changes = False
         self._commands: asyncio.Queue[coordinator_pb2.Command | None] = asyncio.Queue()
         self._changed = asyncio.Event()
 
@@ -30,7 +31,7 @@ class TinySidecar(gossip_pb2_grpc.GossipServicer):
         reading = asyncio.ensure_future(self._read(request_iterator))
         try:
             await self.until(lambda: len(self.reports) > before)
-            yield gossip_pb2.PublishResponse(sidecar_epoch=1, dead_after_s=10)
+            yield gossip_pb2.PublishResponse(sidecar_epoch=1, dead_after_s=10, takes_changes=self.takes_changes)
             while (command := await self._commands.get()) is not None:
                 yield gossip_pb2.PublishResponse(command=command)
         finally:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from roost.v1 import messages_pb2 as roost_dot_v1_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aroost/v1/coordinator.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"t\n\x0e\x43onnectRequest\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReportH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.roost.v1.CommandResultH\x00\x42\t\n\x07message\"h\n\x0f\x43onnectResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.roost.v1.WelcomeH\x00\x12$\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x11.roost.v1.CommandH\x00\x42\t\n\x07message\":\n\x07Welcome\x12\x19\n\x11\x63oordinator_epoch\x18\x01 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_after_s\x18\x02 \x01(\x01\"\xb8\x01\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x30\n\nload_model\x18\x02 \x01(\x0b\x32\x1a.roost.v1.LoadModelCommandH\x00\x12\x34\n\x0cunload_model\x18\x03 \x01(\x0b\x32\x1c.roost.v1.UnloadModelCommandH\x00\x12\'\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x16.roost.v1.DrainCommandH\x00\x42\x08\n\x06\x61\x63tion\".\n\x10LoadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03pin\x18\x02 \x01(\x08\"#\n\x12UnloadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\"\x1e\n\x0c\x44rainCommand\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"\x8d\x01\n\rCommandResult\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\telapsed_s\x18\x05 \x01(\x01\x12\x17\n\nunfinished\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_unfinished\"?\n\x11ReportLoadRequest\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\"&\n\x12ReportLoadResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"S\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x05\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0b\n\x03pin\x18\x04 \x01(\x08\"H\n\rWorkerOutcome\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\telapsed_s\x18\x02 \x01(\x01\x12\x11\n\tunchanged\x18\x03 \x01(\x08\">\n\x11LoadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"6\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\"@\n\x13UnloadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"7\n\x12\x44rainWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\")\n\x13\x44rainWorkerResponse\x12\x12\n\nunfinished\x18\x01 \x01(\r2\xf8\x02\n\x0b\x43oordinator\x12\x42\n\x07\x43onnect\x12\x18.roost.v1.ConnectRequest\x1a\x19.roost.v1.ConnectResponse(\x01\x30\x01\x12G\n\nReportLoad\x12\x1b.roost.v1.ReportLoadRequest\x1a\x1c.roost.v1.ReportLoadResponse\x12\x44\n\tLoadModel\x12\x1a.roost.v1.LoadModelRequest\x1a\x1b.roost.v1.LoadModelResponse\x12J\n\x0bUnloadModel\x12\x1c.roost.v1.UnloadModelRequest\x1a\x1d.roost.v1.UnloadModelResponse\x12J\n\x0b\x44rainWorker\x12\x1c.roost.v1.DrainWorkerRequest\x1a\x1d.roost.v1.DrainWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aroost/v1/coordinator.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"t\n\x0e\x43onnectRequest\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReportH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.roost.v1.CommandResultH\x00\x42\t\n\x07message\"h\n\x0f\x43onnectResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.roost.v1.WelcomeH\x00\x12$\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x11.roost.v1.CommandH\x00\x42\t\n\x07message\"Q\n\x07Welcome\x12\x19\n\x11\x63oordinator_epoch\x18\x01 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_after_s\x18\x02 \x01(\x01\x12\x15\n\rtakes_changes\x18\x03 \x01(\x08\"\xb8\x01\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x30\n\nload_model\x18\x02 \x01(\x0b\x32\x1a.roost.v1.LoadModelCommandH\x00\x12\x34\n\x0cunload_model\x18\x03 \x01(\x0b\x32\x1c.roost.v1.UnloadModelCommandH\x00\x12\'\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x16.roost.v1.DrainCommandH\x00\x42\x08\n\x06\x61\x63tion\".\n\x10LoadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03pin\x18\x02 \x01(\x08\"#\n\x12UnloadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\"\x1e\n\x0c\x44rainCommand\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"\x8d\x01\n\rCommandResult\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\telapsed_s\x18\x05 \x01(\x01\x12\x17\n\nunfinished\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_unfinished\"?\n\x11ReportLoadRequest\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\"&\n\x12ReportLoadResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"S\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x05\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0b\n\x03pin\x18\x04 \x01(\x08\"H\n\rWorkerOutcome\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\telapsed_s\x18\x02 \x01(\x01\x12\x11\n\tunchanged\x18\x03 \x01(\x08\">\n\x11LoadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"6\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\"@\n\x13UnloadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"7\n\x12\x44rainWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\")\n\x13\x44rainWorkerResponse\x12\x12\n\nunfinished\x18\x01 \x01(\r2\xf8\x02\n\x0b\x43oordinator\x12\x42\n\x07\x43onnect\x12\x18.roost.v1.ConnectRequest\x1a\x19.roost.v1.ConnectResponse(\x01\x30\x01\x12G\n\nReportLoad\x12\x1b.roost.v1.ReportLoadRequest\x1a\x1c.roost.v1.ReportLoadResponse\x12\x44\n\tLoadModel\x12\x1a.roost.v1.LoadModelRequest\x1a\x1b.roost.v1.LoadModelResponse\x12J\n\x0bUnloadModel\x12\x1c.roost.v1.UnloadModelRequest\x1a\x1d.roost.v1.UnloadModelResponse\x12J\n\x0b\x44rainWorker\x12\x1c.roost.v1.DrainWorkerRequest\x1a\x1d.roost.v1.DrainWorkerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,35 +37,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTRESPONSE']._serialized_start=183
   _globals['_CONNECTRESPONSE']._serialized_end=287
   _globals['_WELCOME']._serialized_start=289
-  _globals['_WELCOME']._serialized_end=347
-  _globals['_COMMAND']._serialized_start=350
-  _globals['_COMMAND']._serialized_end=534
-  _globals['_LOADMODELCOMMAND']._serialized_start=536
-  _globals['_LOADMODELCOMMAND']._serialized_end=582
-  _globals['_UNLOADMODELCOMMAND']._serialized_start=584
-  _globals['_UNLOADMODELCOMMAND']._serialized_end=619
-  _globals['_DRAINCOMMAND']._serialized_start=621
-  _globals['_DRAINCOMMAND']._serialized_end=651
-  _globals['_COMMANDRESULT']._serialized_start=654
-  _globals['_COMMANDRESULT']._serialized_end=795
-  _globals['_REPORTLOADREQUEST']._serialized_start=797
-  _globals['_REPORTLOADREQUEST']._serialized_end=860
-  _globals['_REPORTLOADRESPONSE']._serialized_start=862
-  _globals['_REPORTLOADRESPONSE']._serialized_end=900
-  _globals['_LOADMODELREQUEST']._serialized_start=902
-  _globals['_LOADMODELREQUEST']._serialized_end=985
-  _globals['_WORKEROUTCOME']._serialized_start=987
-  _globals['_WORKEROUTCOME']._serialized_end=1059
-  _globals['_LOADMODELRESPONSE']._serialized_start=1061
-  _globals['_LOADMODELRESPONSE']._serialized_end=1123
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1125
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1179
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1181
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1245
-  _globals['_DRAINWORKERREQUEST']._serialized_start=1247
-  _globals['_DRAINWORKERREQUEST']._serialized_end=1302
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=1304
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=1345
-  _globals['_COORDINATOR']._serialized_start=1348
-  _globals['_COORDINATOR']._serialized_end=1724
+  _globals['_WELCOME']._serialized_end=370
+  _globals['_COMMAND']._serialized_start=373
+  _globals['_COMMAND']._serialized_end=557
+  _globals['_LOADMODELCOMMAND']._serialized_start=559
+  _globals['_LOADMODELCOMMAND']._serialized_end=605
+  _globals['_UNLOADMODELCOMMAND']._serialized_start=607
+  _globals['_UNLOADMODELCOMMAND']._serialized_end=642
+  _globals['_DRAINCOMMAND']._serialized_start=644
+  _globals['_DRAINCOMMAND']._serialized_end=674
+  _globals['_COMMANDRESULT']._serialized_start=677
+  _globals['_COMMANDRESULT']._serialized_end=818
+  _globals['_REPORTLOADREQUEST']._serialized_start=820
+  _globals['_REPORTLOADREQUEST']._serialized_end=883
+  _globals['_REPORTLOADRESPONSE']._serialized_start=885
+  _globals['_REPORTLOADRESPONSE']._serialized_end=923
+  _globals['_LOADMODELREQUEST']._serialized_start=925
+  _globals['_LOADMODELREQUEST']._serialized_end=1008
+  _globals['_WORKEROUTCOME']._serialized_start=1010
+  _globals['_WORKEROUTCOME']._serialized_end=1082
+  _globals['_LOADMODELRESPONSE']._serialized_start=1084
+  _globals['_LOADMODELRESPONSE']._serialized_end=1146
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1148
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1202
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1204
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1268
+  _globals['_DRAINWORKERREQUEST']._serialized_start=1270
+  _globals['_DRAINWORKERREQUEST']._serialized_end=1325
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=1327
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=1368
+  _globals['_COORDINATOR']._serialized_start=1371
+  _globals['_COORDINATOR']._serialized_end=1747
 # @@protoc_insertion_point(module_scope)

@@ -91,19 +91,23 @@ class Welcome(_message.Message):
 
     COORDINATOR_EPOCH_FIELD_NUMBER: _builtins.int
     DEAD_AFTER_S_FIELD_NUMBER: _builtins.int
+    TAKES_CHANGES_FIELD_NUMBER: _builtins.int
     coordinator_epoch: _builtins.int
     """Which life of the coordinator this is (Unix nanoseconds at its start)."""
     dead_after_s: _builtins.float
     """Seconds of silence after which the worker is listed dead."""
+    takes_changes: _builtins.bool
+    """True if later reports on this stream may tell what has changed only (WorkerLoadReport.base_sequence). False: each must be a full one."""
     def __init__(
         self,
         *,
         coordinator_epoch: _builtins.int = ...,
         dead_after_s: _builtins.float = ...,
+        takes_changes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_epoch", b"coordinator_epoch", "dead_after_s", b"dead_after_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_epoch", b"coordinator_epoch", "dead_after_s", b"dead_after_s", "takes_changes", b"takes_changes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -125,10 +125,15 @@ class PublishResponse(_message.Message):
     SIDECAR_EPOCH_FIELD_NUMBER: _builtins.int
     DEAD_AFTER_S_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    TAKES_CHANGES_FIELD_NUMBER: _builtins.int
     sidecar_epoch: _builtins.int
     """Which life of the sidecar this is. 0 beside a command."""
     dead_after_s: _builtins.float
     """Seconds of absence after which the sidecar says the worker is gone. 0 beside a command."""
+    takes_changes: _builtins.bool
+    """True if later reports on this stream may tell what has changed only (WorkerLoadReport.base_sequence). False beside a command, and where
+    each must be a full one.
+    """
     @_builtins.property
     def command(self) -> _coordinator_pb2.Command:
         """Something for the worker to do. Absent: this is the welcome."""
@@ -139,10 +144,11 @@ class PublishResponse(_message.Message):
         sidecar_epoch: _builtins.int = ...,
         dead_after_s: _builtins.float = ...,
         command: _coordinator_pb2.Command | None = ...,
+        takes_changes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "dead_after_s", b"dead_after_s", "sidecar_epoch", b"sidecar_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "dead_after_s", b"dead_after_s", "sidecar_epoch", b"sidecar_epoch", "takes_changes", b"takes_changes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

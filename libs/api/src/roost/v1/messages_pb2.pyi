@@ -179,6 +179,9 @@ class WorkerLoadReport(_message.Message):
     CATALOGUE_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    BASE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REMOVED_MODELS_FIELD_NUMBER: _builtins.int
+    REMOVED_TIMINGS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The worker's name, unique in the cluster: 1-64 of [A-Za-z0-9._-]."""
     queue_depth: _builtins.int
@@ -205,6 +208,10 @@ class WorkerLoadReport(_message.Message):
     """True if the worker takes no new requests."""
     gpu_source: Global___GpuSource.ValueType
     """Where gpu_utilization came from."""
+    base_sequence: _builtins.int
+    """Sequence of the last report on this stream, which this one changes: of models and timings it lists those that differ from it, and
+    loaded_models is empty. Only for a peer that said takes_changes, and never in the first report of a stream. 0: a full report.
+    """
     @_builtins.property
     def loaded_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the models that are ready, each once. Empty: nothing is warm."""
@@ -233,6 +240,14 @@ class WorkerLoadReport(_message.Message):
     def cache(self) -> Global___CacheCounters:
         """Cache counts of this epoch. Absent: not counted."""
 
+    @_builtins.property
+    def removed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that are not resident any more. Empty in a full report, which does not list them."""
+
+    @_builtins.property
+    def removed_timings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of which no measurement is kept any more. Empty in a full report."""
+
     def __init__(
         self,
         *,
@@ -256,10 +271,13 @@ class WorkerLoadReport(_message.Message):
         catalogue: Global___Catalogue | None = ...,
         outcomes: _abc.Iterable[Global___DecisionOutcome] | None = ...,
         cache: Global___CacheCounters | None = ...,
+        base_sequence: _builtins.int = ...,
+        removed_models: _abc.Iterable[_builtins.str] | None = ...,
+        removed_timings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "catalogue", b"catalogue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busy_slots", b"busy_slots", "cache", b"cache", "catalogue", b"catalogue", "draining", b"draining", "epoch", b"epoch", "gpu_source", b"gpu_source", "gpu_utilization", b"gpu_utilization", "loaded_models", b"loaded_models", "memory_capacity_bytes", b"memory_capacity_bytes", "memory_used_bytes", b"memory_used_bytes", "models", b"models", "node_id", b"node_id", "outcomes", b"outcomes", "queue_by_priority", b"queue_by_priority", "queue_depth", b"queue_depth", "sequence", b"sequence", "slots", b"slots", "timestamp", b"timestamp", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base_sequence", b"base_sequence", "busy_slots", b"busy_slots", "cache", b"cache", "catalogue", b"catalogue", "draining", b"draining", "epoch", b"epoch", "gpu_source", b"gpu_source", "gpu_utilization", b"gpu_utilization", "loaded_models", b"loaded_models", "memory_capacity_bytes", b"memory_capacity_bytes", "memory_used_bytes", b"memory_used_bytes", "models", b"models", "node_id", b"node_id", "outcomes", b"outcomes", "queue_by_priority", b"queue_by_priority", "queue_depth", b"queue_depth", "removed_models", b"removed_models", "removed_timings", b"removed_timings", "sequence", b"sequence", "slots", b"slots", "timestamp", b"timestamp", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ from roost.cluster.worker_state import (
     CacheCounters,
     CacheResult,
     CatalogueModel,
+    Changes,
     DecisionOutcome,
     GpuSource,
     Liveness,
@@ -72,7 +73,7 @@ _SERVE_NUMBER: Final = scheduler_pb2.ACTION_SERVE
 _ACTION_OF: Final = {number: action for action, number in ACTIONS.items()}
 
 
-def _check_length(field: str, length: int, at_most: int) -> None:
+def check_length(field: str, length: int, at_most: int) -> None:
     if length > at_most:
         raise InvalidField(field, f"has {length} entries; at most {at_most} are allowed")
 
@@ -84,7 +85,7 @@ def request_from_wire(wire: scheduler_pb2.ScheduleRequest, fallback_id: str = ""
     """`fallback_id` names a request whose caller gave no request_id. Raises InvalidField."""
     excluded = wire.excluded_workers
     if excluded:
-        _check_length("excluded_workers", len(excluded), MAX_EXCLUDED)
+        check_length("excluded_workers", len(excluded), MAX_EXCLUDED)
     return PlacementRequest(  # the hot path: the fields are in their order because naming them costs half as much again
         wire.request_id or fallback_id,
         wire.model_required,
@@ -200,7 +201,7 @@ def catalogue_to_wire(models: Iterable[CatalogueModel]) -> state_pb2.Catalogue:
 
 def catalogue_from_wire(wire: state_pb2.Catalogue) -> tuple[CatalogueModel, ...]:
     """Ordered by name. Raises InvalidField if a name comes twice."""
-    _check_length("catalogue.models", len(wire.models), MAX_CATALOGUE)
+    check_length("catalogue.models", len(wire.models), MAX_CATALOGUE)
     models = {model.name: model for model in map(catalogue_model_from_wire, wire.models)}
     if len(models) != len(wire.models):
         raise InvalidField("catalogue.models", "names a model twice")
@@ -211,10 +212,18 @@ def catalogue_from_wire(wire: state_pb2.Catalogue) -> tuple[CatalogueModel, ...]
 
 
 def state_to_wire(state: WorkerState) -> state_pb2.WorkerLoadReport:
-    """Models and timings ordered by name."""
+    """A full report. Models and timings ordered by name."""
+    wire = rest_to_wire(state)
+    wire.loaded_models.extend(state.ready_models)
+    wire.models.extend([model_to_wire(state.models[name]) for name in sorted(state.models)])
+    wire.timings.extend([timing_to_wire(name, state.timings[name]) for name in sorted(state.timings)])
+    return wire
+
+
+def rest_to_wire(state: WorkerState) -> state_pb2.WorkerLoadReport:
+    """Everything but models and timings."""
     wire = state_pb2.WorkerLoadReport(
         node_id=state.node_id,
-        loaded_models=state.ready_models,
         queue_depth=state.queue_depth,
         gpu_utilization=state.gpu_utilization,
         timestamp=state.timestamp,
@@ -225,9 +234,7 @@ def state_to_wire(state: WorkerState) -> state_pb2.WorkerLoadReport:
         memory_used_bytes=state.memory_used_bytes,
         slots=state.slots,
         busy_slots=state.busy_slots,
-        models=[model_to_wire(state.models[name]) for name in sorted(state.models)],
         queue_by_priority=state.queue_by_priority,
-        timings=[_timing_to_wire(name, state.timings[name]) for name in sorted(state.timings)],
         draining=state.is_draining,
         gpu_source=GPU_SOURCES[state.gpu_source],
         outcomes=map(_outcome_to_wire, state.outcomes),
@@ -240,11 +247,22 @@ def state_to_wire(state: WorkerState) -> state_pb2.WorkerLoadReport:
 
 
 def state_from_wire(wire: state_pb2.WorkerLoadReport) -> WorkerState:
-    """A simple reporter's `loaded_models` become ready models of unknown size. Raises InvalidField."""
-    _check_report_lists(wire)
+    """A full report. A simple reporter's `loaded_models` become ready models of unknown size. Raises InvalidField."""
+    if wire.base_sequence:
+        raise InvalidField("base_sequence", "must be 0 here: a report of changes follows a full one on the same stream")
+    if wire.removed_models or wire.removed_timings:
+        raise InvalidField("removed_models" if wire.removed_models else "removed_timings", "must be empty in a full report")
+    check_report_lists(wire)
+    return state_of(wire, models_from_wire(wire), timings_from_wire(wire), None)
+
+
+def state_of(
+    wire: state_pb2.WorkerLoadReport, models: Mapping[str, ModelStatus], timings: Mapping[str, ModelTiming], changes: Changes | None
+) -> WorkerState:
+    """These models and times, and everything else as the report says it."""
     return WorkerState(
         node_id=wire.node_id,
-        models=_models_from_wire(wire),
+        models=models,
         queue_depth=wire.queue_depth,
         gpu_utilization=wire.gpu_utilization,
         timestamp=wire.timestamp,
@@ -256,12 +274,13 @@ def state_from_wire(wire: state_pb2.WorkerLoadReport) -> WorkerState:
         slots=wire.slots or 1,
         busy_slots=wire.busy_slots,
         queue_by_priority=tuple(wire.queue_by_priority),
-        timings=_timings_from_wire(wire),
+        timings=timings,
         is_draining=wire.draining,
         gpu_source=_GPU_SOURCE_OF.get(wire.gpu_source, GpuSource.UNKNOWN),
         catalogue=catalogue_from_wire(wire.catalogue) if wire.HasField("catalogue") else None,
         outcomes=tuple(map(_outcome_from_wire, wire.outcomes)),
         cache=counters_from_wire(wire.cache) if wire.HasField("cache") else None,
+        changes=changes,
     )
 
 
@@ -278,17 +297,21 @@ def check_address(address: str) -> None:
         )
 
 
-def _check_report_lists(wire: state_pb2.WorkerLoadReport) -> None:
-    _check_length("loaded_models", len(wire.loaded_models), MAX_RESIDENT_MODELS)
-    _check_length("models", len(wire.models), MAX_RESIDENT_MODELS)
-    _check_length("timings", len(wire.timings), MAX_TIMINGS)
-    _check_length("outcomes", len(wire.outcomes), MAX_OUTCOMES)
+def check_report_lists(wire: state_pb2.WorkerLoadReport) -> None:
+    """That none is too long, and that the address can be dialled. Raises InvalidField."""
+    check_length("loaded_models", len(wire.loaded_models), MAX_RESIDENT_MODELS)
+    check_length("models", len(wire.models), MAX_RESIDENT_MODELS)
+    check_length("timings", len(wire.timings), MAX_TIMINGS)
+    check_length("outcomes", len(wire.outcomes), MAX_OUTCOMES)
+    check_length("removed_models", len(wire.removed_models), MAX_RESIDENT_MODELS)
+    check_length("removed_timings", len(wire.removed_timings), MAX_TIMINGS)
     check_address(wire.address)
     if wire.queue_by_priority and sum(wire.queue_by_priority) != wire.queue_depth:
         raise InvalidField("queue_by_priority", f"sums to {sum(wire.queue_by_priority)}, but queue_depth is {wire.queue_depth}")
 
 
-def _models_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelStatus]:
+def models_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelStatus]:
+    """Those that the report lists. Raises InvalidField."""
     loaded = {check_model_name(name, "loaded_models"): ModelStatus(name, Phase.READY) for name in wire.loaded_models}
     if len(loaded) != len(wire.loaded_models):
         raise InvalidField("loaded_models", "names a model twice")
@@ -302,7 +325,8 @@ def _models_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelSta
     return MappingProxyType(models)
 
 
-def _timings_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelTiming]:
+def timings_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelTiming]:
+    """Those that the report lists. Raises InvalidField."""
     timings = {
         check_model_name(timing.name, "timings.name"): ModelTiming(timing.service_time_s, timing.load_time_s) for timing in wire.timings
     }
@@ -311,7 +335,7 @@ def _timings_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelTi
     return MappingProxyType(timings)
 
 
-def _timing_to_wire(name: str, timing: ModelTiming) -> state_pb2.ModelTiming:
+def timing_to_wire(name: str, timing: ModelTiming) -> state_pb2.ModelTiming:
     return state_pb2.ModelTiming(name=name, service_time_s=timing.service_time_s, load_time_s=timing.load_time_s)
 
 

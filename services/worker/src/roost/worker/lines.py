@@ -26,6 +26,9 @@ class CoordinatorLine:
     def report(self, report: messages_pb2.WorkerLoadReport) -> coordinator_pb2.ConnectRequest:
         return coordinator_pb2.ConnectRequest(report=report)
 
+    def takes_changes(self, welcome: coordinator_pb2.ConnectResponse) -> bool:
+        return welcome.welcome.takes_changes
+
     async def obey(self, message: coordinator_pb2.ConnectResponse) -> coordinator_pb2.ConnectRequest | None:
         """Carries a command out and answers it; a welcome asks for nothing."""
         if not message.HasField("command"):
@@ -47,6 +50,9 @@ class SidecarLine:
 
     def report(self, report: messages_pb2.WorkerLoadReport) -> gossip_pb2.PublishRequest:
         return gossip_pb2.PublishRequest(report=report)
+
+    def takes_changes(self, welcome: gossip_pb2.PublishResponse) -> bool:
+        return welcome.takes_changes
 
     async def obey(self, message: gossip_pb2.PublishResponse) -> gossip_pb2.PublishRequest | None:
         """Carries a command out and answers it; a welcome asks for nothing."""

@@ -44,10 +44,10 @@ class Reporter:
         """A decider prefers a life of that epoch: true if ours was raised above it, because that one is an earlier one."""
         return self._reports.life.outbid(told_epoch, int(self._clocks.wall() * 1e9))
 
-    def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...]) -> WorkerState:
-        """The state now, as the next report of this epoch."""
+    def next_report(self, *, has_catalogue: bool, outcomes: tuple[DecisionOutcome, ...], follows: int = 0) -> WorkerState:
+        """The state now, as the next report of this epoch, for a reader who had the report `follows` before (0: none)."""
         now, wall_s = self._clocks.monotonic(), self._clocks.wall()
-        return self._reports.next_report(now, wall_s, self._gpu.measured, has_catalogue=has_catalogue, outcomes=outcomes)
+        return self._reports.next_report(now, wall_s, self._gpu.measured, has_catalogue=has_catalogue, outcomes=outcomes, follows=follows)
 
     def state(self) -> WorkerState:
         """The state now, under the number of the last report."""

@@ -15,9 +15,9 @@ import grpc
 
 from roost.cluster.errors import WorkerSuperseded
 from roost.service.channels import open_channel
-from roost.service.codec import state_to_wire
 from roost.service.errors import from_rpc_error
 from roost.service.logs import get_logger
+from roost.service.report_changes import changes_to_wire
 from roost.service.tls import TlsFiles, explained
 from roost.v1 import state_pb2
 from roost.worker.core.outcomes import Outcomes
@@ -49,6 +49,10 @@ class Line(Protocol[Up, Down]):
 
     def report(self, report: state_pb2.WorkerLoadReport) -> Up: ...
 
+    def takes_changes(self, welcome: Down) -> bool:
+        """Whether the peer's first word says that reports may tell what has changed only."""
+        ...
+
     async def obey(self, message: Down) -> Up | None:
         """Do what the peer asks, and the answer to it, if there is one."""
         ...
@@ -65,10 +69,15 @@ class _Ending(enum.Enum):
 
 @dataclass(slots=True)
 class _Session(Generic[Up, Down]):
-    """One stream. Writes take turns: gRPC allows one at a time."""
+    """One stream. Writes take turns: gRPC allows one at a time.
+
+    `last` is the number of the last report on it, which the next one may follow if the peer `takes_changes`.
+    """
 
     call: grpc.aio.StreamStreamCall[Up, Down]
     epoch: int
+    last: int = 0
+    takes_changes: bool = False
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     commands: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -191,6 +200,7 @@ class ReportLink(Generic[Up, Down]):
                 return _Ending.BY_PEER.value
             self._backoff.succeeded()
             self._set_connected(is_connected=True)
+            session.takes_changes = self._line.takes_changes(first)
             return await self._report_and_obey(session, first)
         finally:
             session.call.cancel()
@@ -231,7 +241,10 @@ class ReportLink(Generic[Up, Down]):
     async def _report(self, session: _Session[Up, Down], *, has_catalogue: bool = False) -> None:
         outcomes = self._outcomes.unsent()
         has_catalogue, self._is_catalogue_new = has_catalogue or self._is_catalogue_new, False
-        report = state_to_wire(self._reporter.next_report(has_catalogue=has_catalogue, outcomes=outcomes))
+        follows = session.last if session.takes_changes else 0
+        state = self._reporter.next_report(has_catalogue=has_catalogue, outcomes=outcomes, follows=follows)
+        report = changes_to_wire(state)
+        session.last = state.sequence
         now = self._clock()
         self._pace.sent(now)
         self._outcomes.sent(len(outcomes), now)

@@ -13,6 +13,7 @@ from roost.service.codec import state_from_wire
 from roost.service.operating.operations import Operations
 from roost.service.operating.servicer import OperatorServicer
 from roost.service.operating.serving import Upward
+from roost.service.report_changes import ReportReader
 from roost.service.streams import open_writer, refusing_garbage
 from roost.v1 import coordinator_pb2
 
@@ -44,8 +45,9 @@ class CoordinatorServicer(OperatorServicer):
         return coordinator_pb2.ReportLoadResponse(accepted=self._plane.report(state, is_streamed=False))
 
     async def _upward(self, requests: AsyncIterable[coordinator_pb2.ConnectRequest]) -> AsyncIterator[Upward]:
+        reports = ReportReader()
         with refusing_garbage():
             async for request in requests:
                 with self._plane.counting_bad_reports():
-                    message = upward_from_wire(request)
+                    message = upward_from_wire(request, reports)
                 yield message

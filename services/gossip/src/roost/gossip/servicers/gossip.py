@@ -13,10 +13,10 @@ from roost.cluster.worker_state import WorkerState
 from roost.gossip.operator import Operator
 from roost.gossip.own_worker import OwnWorker
 from roost.gossip.plane import GossipPlane
-from roost.service.codec import state_from_wire
 from roost.service.operating.codec import command_from_wire, command_to_wire, result_from_wire, result_to_wire
 from roost.service.operating.commands import Command
 from roost.service.operating.serving import Upward, first_report, serve_stream
+from roost.service.report_changes import ReportReader
 from roost.service.scheduler.codec import watch_interval
 from roost.service.streams import StopSignal, Write, open_writer, refusing_garbage, stream_tasks
 from roost.v1 import gossip_pb2, gossip_pb2_grpc
@@ -48,7 +48,7 @@ class GossipServicer(gossip_pb2_grpc.GossipServicer):
         if first is None:
             return
         stream = self._worker.open(first)
-        welcome = gossip_pb2.PublishResponse(sidecar_epoch=self._operator.epoch, dead_after_s=self._worker.dead_after_s)
+        welcome = gossip_pb2.PublishResponse(sidecar_epoch=self._operator.epoch, dead_after_s=self._worker.dead_after_s, takes_changes=True)
 
         def report(state: WorkerState) -> None:
             self._worker.report(state, stream)
@@ -117,6 +117,7 @@ class GossipServicer(gossip_pb2_grpc.GossipServicer):
 
 
 async def _upward(requests: AsyncIterable[gossip_pb2.PublishRequest]) -> AsyncIterator[Upward]:
+    reports = ReportReader()
     with refusing_garbage():
         async for request in requests:
-            yield result_from_wire(request.result) if request.HasField("result") else state_from_wire(request.report)
+            yield result_from_wire(request.result) if request.HasField("result") else reports.read(request.report)
