@@ -17,8 +17,9 @@ def test_a_token_s_seed_is_decided_by_seed_and_index_and_is_one_that_llama_cpp_t
 
 
 @given(SEEDS)
-def test_no_two_tokens_of_a_generation_are_drawn_by_the_same_seed(seed: int) -> None:
-    assert len({token_seed(seed, index) for index in range(1000)}) == 1000
+def test_hardly_any_two_tokens_of_a_generation_are_drawn_by_the_same_seed(seed: int) -> None:
+    """Of 32 bits, 1,000 draws have two alike in one generation of 8,600; that does no harm, for they choose among other tokens."""
+    assert len({token_seed(seed, index) for index in range(1000)}) >= 997
 
 
 def test_neighbouring_seeds_share_no_draws() -> None:
