@@ -62,7 +62,16 @@ def test_who_waits_is_answered_the_same_in_a_replay_when_the_decider_stops(polic
     assert (result.difference, result.identical) == (None, result.decisions)
 
 
-@pytest.mark.parametrize("name", ["coordinator", "sidecar", "expected-wait", "weighted-score-shared"])
+def test_a_recording_in_format_1_differs_where_an_older_epoch_is_believed_sooner_than_it_was() -> None:
+    """Since then a worker's older epoch, on a stream opened after the suspect one, is its present life: it is used, and tells a model."""
+    text = (RECORDINGS / "format-1-expected-wait.jsonl").read_text()
+    result = verify(happened(text), random.Random)
+    assert result.difference is not None
+    assert (result.identical, result.difference.request_id) == (41, "r89")
+    assert isinstance(result.difference.recorded, Refusal)
+
+
+@pytest.mark.parametrize("name", ["coordinator", "sidecar", "weighted-score-shared"])
 def test_what_was_recorded_in_format_1_is_decided_the_same_today(name: str) -> None:
     """The first two by real processes: three workers of two slots, of which one is killed."""
     text = (RECORDINGS / f"format-1-{name}.jsonl").read_text()
