@@ -83,7 +83,9 @@ def test_on_a_sidecar_round_robin_gives_each_worker_exactly_its_turn() -> None:
 
 
 def test_a_request_that_is_refused_takes_nobodys_turn() -> None:
-    case = Case("round-robin", [worker(name, "llama-7b", queue_depth=50 * (name == "b"), busy_slots=1) for name in "abc"])
+    measured = timings(llama_7b=(2.0, 0.0))
+    workers = [worker(name, "llama-7b", queue_depth=50 * (name == "b"), busy_slots=1, timings=measured) for name in "abc"]
+    case = Case("round-robin", workers)
     while case.decide().worker_id != "a":
         pass
     with pytest.raises(Exception, match="may wait"):

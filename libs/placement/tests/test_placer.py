@@ -130,6 +130,13 @@ def test_a_deadline_beyond_the_estimate_is_refused_and_leaves_no_trace() -> None
     assert case.decide(deadline_s=8.0).estimated_wait_s == 8.0
 
 
+def test_a_deadline_is_not_refused_by_a_guess_but_by_a_load_that_is_known_to_take_longer() -> None:
+    case = case_of(worker("w", "llama-7b", queue_depth=30, busy_slots=1))  # nobody has measured how long a request takes
+    assert case.decide(deadline_s=5.0).estimated_wait_s > 5.0
+    with pytest.raises(DeadlineImpossible):
+        case.decide("phi-2", deadline_s=0.5)
+
+
 # --- reservations ---------------------------------------------------------------------------------
 
 

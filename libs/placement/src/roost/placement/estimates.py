@@ -193,6 +193,10 @@ class Estimates:
             service_s = candidate.keep_service_time(mean_service_s(candidate))
         return service_s or self._service_time_s.get(model) or self._usual_service_s()
 
+    def surely_s(self, estimate: Estimate) -> float:
+        """What of the estimate is known: all of it, but for the waits for slots where nobody has measured yet how long a request takes."""
+        return estimate.wait_s if self._service_time_s else estimate.load_s or 0.0
+
     def _usual_service_s(self) -> float:
         """The mean over all models that any worker has measured, else the default."""
         measured = len(self._service_time_s)

@@ -196,7 +196,7 @@ class Placer:
             raise TypeError(f"{self.policy} lets a request wait that has no time to")
         chosen, cost, considered = choice
         estimate = self._estimates.of(chosen, request, now) if cost is None else considered[chosen][1]
-        if 0 < request.deadline_s < estimate.wait_s:
+        if 0 < request.deadline_s < estimate.wait_s and request.deadline_s < self._estimates.surely_s(estimate):
             raise DeadlineImpossible(request.deadline_s, estimate.wait_s)
         action, is_join = _SERVE, False
         if estimate.load_s is not None:
