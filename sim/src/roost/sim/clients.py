@@ -35,13 +35,18 @@ class Delays:
     """What the network and the processes on both sides take, in seconds.
 
     `ask_s`: to ask where to go and hear it; `send_s`: until the worker has the request; `reply_s`: until the client has what was sent.
+    The first two are drawn for each message, evenly from 1 - `spread` to 1 + `spread` times these: two runs of one trace with different
+    seeds then differ in the order of their events.
     """
 
     ask_s: float = 0.0
     send_s: float = 0.0
     reply_s: float = 0.0
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.spread <= 1.0:
+            raise ValueError(f"spread must be 0-1 (got {self.spread})")
         for name in ("ask_s", "send_s", "reply_s"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more (got {getattr(self, name)})")
@@ -88,6 +93,7 @@ class Clients:
         machines: Sequence[Machine],
         ledger: Ledger,
         rng: Rng,
+        delay_rng: Rng,
         *,
         delays: Delays,
         manners: Manners,
@@ -98,6 +104,7 @@ class Clients:
         self._machines: Mapping[str, Machine] = {machine.node_id: machine for machine in machines}
         self._ledger = ledger
         self._rng = rng
+        self._delay_rng = delay_rng
         self._delays = delays
         self._terms = manners.terms()
         self._served_times = ServedTimes()
@@ -125,7 +132,7 @@ class Clients:
         match effect:
             case Ask():
                 if delays.ask_s:
-                    self._agenda.at(now + delays.ask_s, self._ask, (flight, effect))
+                    self._agenda.at(now + self._drawn_s(delays.ask_s), self._ask, (flight, effect))
                 else:
                     self._ask((flight, effect))
             case Call(decision):
@@ -133,13 +140,17 @@ class Clients:
                 flight.decision_id = decision.decision_id
                 self._ledger.sent(flight.number, machine.number, decision.action)
                 if delays.send_s:
-                    self._agenda.at(now + delays.send_s, self._reach, (flight, machine))
+                    self._agenda.at(now + self._drawn_s(delays.send_s), self._reach, (flight, machine))
                 else:
                     self._reach((flight, machine))
             case Pause(wait_s):
                 self._agenda.at(now + wait_s, self._wake, flight)
             case Fail():
                 self._close(flight, otherwise)
+
+    def _drawn_s(self, mean_s: float) -> float:
+        spread = self._delays.spread
+        return mean_s if not spread else mean_s * (1.0 + spread * (2.0 * self._delay_rng.random() - 1.0))
 
     def _hear(self, flight: Flight, heard: Heard[Decision], otherwise: str) -> None:
         flow = flight.flow

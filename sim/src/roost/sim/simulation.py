@@ -144,6 +144,7 @@ class Simulation:
             self.machines,
             self.ledger,
             rng_for(seed, "clients"),
+            rng_for(seed, "delays"),
             delays=delays,
             manners=Manners(max_attempts, timeout_s, may_queue),
             ended=self._ended,
