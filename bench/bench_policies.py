@@ -29,8 +29,8 @@ from rich.table import Table
 
 from roost.cluster.catalogue import ModelSpec
 from roost.placement.costs import RESIDENCY_LOADS
-from roost.placement.dispatcher import SHORTEST_TURN_S, TURN_LOADS
 from roost.placement.registry import policy_names
+from roost.placement.turns import turn_s
 from roost.sim import Ask, Delays, Reports, Simulation, closed_loop, equal_models, exponential, flash_crowd, poisson, zipf
 from roost.sim.central import CentralPlane
 from roost.sim.flight import Flight
@@ -51,7 +51,7 @@ CROWD_MODEL = 5
 BASELINE = "affinity"
 # How long a request waits at most in `12 on 8`: until its model's turn has come; for one load that was due before it on its worker (only
 # four models are absent at a time), and until what that loaded may leave; for its own load; and for the others of its line.
-WORST_S = max(SHORTEST_TURN_S, TURN_LOADS * PEER_LOAD_S) + (1 + RESIDENCY_LOADS + 1) * PEER_LOAD_S + 32 * PEER_SERVICE_S
+WORST_S = turn_s(PEER_LOAD_S, PEER_SERVICE_S, 2, 12 / 8) + (1 + RESIDENCY_LOADS + 1) * PEER_LOAD_S + 32 * PEER_SERVICE_S
 
 
 @dataclass(frozen=True, slots=True)

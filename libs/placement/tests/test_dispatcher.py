@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -123,8 +124,8 @@ def test_a_load_that_would_put_out_a_model_in_demand_waits_until_it_is_worth_it(
     assert not desk.ask("waits", now=1.0)
     assert desk.bind(1.1) == []
     assert desk.bind(3.0) == []
-    turn_s = desk.dispatcher.turn_s("llama-7b")
-    assert turn_s == 4.0
+    turn_s = desk.dispatcher.turn_s("llama-7b", 3.0)
+    assert turn_s == pytest.approx(2 * (1.5 * 2.0 + 0.1 * (1 + math.log(8)))), "two models on one space: two loads, two stays, two drains"
     assert desk.bind(1.0 + turn_s) == ["waits"], "its turn has come"
 
 
@@ -178,6 +179,26 @@ def test_a_full_desk_refuses() -> None:
     with pytest.raises(NoCapacity):
         desk.ask("r")
     assert len(desk.dispatcher) == 3
+
+
+def test_where_there_are_many_slots_more_may_wait() -> None:
+    desk = Desk(holding("w", "llama-7b", slots=2), capacity=3)
+    desk.dispatcher = Dispatcher(desk.case.placer, capacity=3, per_slot=5)
+    while len(desk.dispatcher) < 10:
+        desk.ask("r")
+    with pytest.raises(NoCapacity):
+        desk.ask("r")
+
+
+def test_a_full_desk_says_when_a_load_under_way_will_make_room() -> None:
+    loading = worker("v", timings=MEASURED, loading={"phi-2": 3.0}, memory_capacity_bytes=13 * GB, memory_used_bytes=5 * GB)
+    desk = Desk(loading)
+    desk.dispatcher = Dispatcher(desk.case.placer, capacity=1)
+    excluded = PlacementRequest("r", "phi-2", may_queue=True, excluded=frozenset({"v"}))
+    desk.dispatcher.wait(excluded, 0.0)
+    with pytest.raises(NoCapacity) as refused:
+        desk.dispatcher.wait(excluded, 0.0)
+    assert refused.value.retry_after_s == 3.0
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_the_estimate() -> None:

@@ -13,6 +13,7 @@ from roost.cluster.worker_state import ModelStatus, ModelTiming, Phase, WorkerSt
 from roost.placement.candidate import Candidate
 from roost.placement.decision import Action
 from roost.placement.policies.expected_wait import ExpectedWait
+from roost.placement.policies.policy import Waiting
 from roost.placement.request import PlacementRequest
 
 SERVE, COLD_START = Action.SERVE, Action.COLD_START
@@ -91,16 +92,17 @@ def test_the_parts_of_a_cost_are_told_apart() -> None:
     for number in range(10):
         case.decide("phi-2", now=0.1 * number)
     placer = case.placer
-    placer.advance(2.0)
+    placer.asked(PlacementRequest("r", "llama-7b"), 2.0)
     candidate = placer._fleet.get("w")
     assert candidate is not None
     cost, _ = placer._costs.of(candidate, PlacementRequest("r", "llama-7b"))
     rate = placer._estimates.demand.rate("phi-2", 2.0)
+    asked_for = placer._estimates.demand.rate("llama-7b", 2.0)
     busy = rate * 0.1 / 8
     assert cost.load_s == 2.0
     assert cost.eviction_s == pytest.approx(rate * 1.0 * 1.0)
     assert cost.first_token_s == pytest.approx(0.005)
-    assert cost.crowding_s == pytest.approx((1.0 + 0.0) * 0.1 / 8 * busy / (1.0 - busy))
+    assert cost.crowding_s == pytest.approx(asked_for * 2.0 * 0.1 / 8 * busy / (1.0 - busy)), "those who ask within a load of two seconds"
     assert cost.total_s == pytest.approx(cost.own_s + cost.eviction_s + cost.crowding_s)
 
 
@@ -178,7 +180,7 @@ def test_in_a_small_cluster_the_choice_is_what_a_scan_over_all_workers_would_fin
     assert isinstance(policy, ExpectedWait)
     for _ in range(decisions):
         request = PlacementRequest("r", "llama-7b", priority)
-        found = policy._best(request, {}, 0)
+        found = policy._best(request, {}, Waiting())
         assert found is not None
         everyone = [each for each in map(fleet.get, case.view.entries) if each is not None]
         with_it = [each for each in everyone if _has(each)]

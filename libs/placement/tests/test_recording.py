@@ -81,6 +81,13 @@ def test_what_was_recorded_in_format_1_is_decided_the_same_today(name: str) -> N
     assert len(compare(happened(text), random.Random, "least-loaded")) == sum(isinstance(each, earlier.Placed) for each in happened(text))
 
 
+def test_what_expected_wait_decided_before_its_rules_changed_is_read_and_the_first_difference_named() -> None:
+    """More models than memory, recorded when a line was due after two loads, however many models there were."""
+    result = verify(happened((RECORDINGS / "format-1-expected-wait.jsonl").read_text()), random.Random)
+    assert result.difference is not None
+    assert result.identical > 20
+
+
 @pytest.mark.parametrize("policy", policy_names())
 def test_what_is_read_is_what_was_written(policy: str) -> None:
     history = History(policy, 3, file_events=100)

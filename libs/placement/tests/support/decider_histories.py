@@ -64,6 +64,7 @@ class Teller:
             aging_s=float(words.get("aging", 10.0)),
             longest_wait_s=float(words.get("longest_wait", 30.0)),
             capacity=int(words.get("capacity", 1000)),
+            waiting_per_slot=0,
         )
         return Decider(ClusterView(catalogue=MODELS, dead_after_s=10.0, forget_after_s=60.0), terms, rng=random.Random(1))
 

@@ -183,15 +183,22 @@ class Costs:
         return Use(rate, self.estimates.own_service_s(candidate, model), len(self._fleet.ready_on(model)))
 
     def crowding_s(self, candidate: Candidate, model: str) -> float:
-        """Seconds that this request and those within one load are expected to wait for others' slots if the model comes to live there."""
+        """Seconds that those who ask within one load are expected to wait for others' slots if the model comes to live there.
+
+        What this request waits for slots there is in its queue already.
+        """
         service_s, slots = self.estimates.own_service_s(candidate, model), candidate.state.slots
+        busy = self.busy_share(candidate)
+        ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2
+        requests = self.demand.rate(model, self.now) * self.estimates.whole_load_s(candidate, model)
+        return requests * ahead * service_s / slots
+
+    def busy_share(self, candidate: Candidate) -> float:
+        """The share of its slots that the demand for the models that are there, or are on their way, keeps busy on average."""
         weighed = self._weighed(candidate)
         if weighed.busy_slots is None:
             weighed.busy_slots = self._busy_slots(candidate)
-        busy = weighed.busy_slots / slots
-        ahead = busy / (1.0 - busy) if busy < BUSIEST else (busy - BUSIEST * BUSIEST) / (1.0 - BUSIEST) ** 2
-        requests = 1.0 + self.demand.rate(model, self.now) * self.estimates.whole_load_s(candidate, model)
-        return requests * ahead * service_s / slots
+        return weighed.busy_slots / candidate.state.slots
 
     def _busy_slots(self, candidate: Candidate) -> float:
         """Slots that the demand for the models that are there, or are on their way, keeps busy on average."""

@@ -24,8 +24,9 @@ from roost.placement.decision import Decision
 from roost.placement.dispatcher import Dispatcher, LineSnapshot, Ticket
 from roost.placement.effects import Answered, Changed, Effect, Life, Load
 from roost.placement.placer import Placer, PlacerSnapshot
+from roost.placement.plans.plan import Wish
 from roost.placement.plans.registry import plan_factory
-from roost.placement.policies.policy import Patience
+from roost.placement.policies.policy import Choice, Patience
 from roost.placement.records import DecisionRecords
 from roost.placement.registry import MakePolicy
 from roost.placement.request import PlacementRequest
@@ -70,8 +71,14 @@ class Decider:
             records=records,
             make_policy=make_policy,
         )
-        self._plans = tuple(plan_factory(name)() for name in terms.plans) if terms.can_tell else ()
-        self.waiting = Dispatcher(self.placer, capacity=terms.capacity, aging_s=terms.aging_s, waits=self._waits if self._plans else None)
+        self._begin_plans()
+        self.waiting = Dispatcher(
+            self.placer,
+            capacity=terms.capacity,
+            per_slot=terms.waiting_per_slot,
+            aging_s=terms.aging_s,
+            waits=self._waits if self._plans else None,
+        )
         self._ends: list[tuple[float, int, Ticket]] = []  # a heap: when each has waited for long enough
         self._effects: list[Effect] = []
         self._stopping: ServerStopping | None = None
@@ -120,11 +127,22 @@ class Decider:
     def _longest_wait_s(self, request: PlacementRequest) -> float:
         return min(request.deadline_s or math.inf, self.terms.longest_wait_s)
 
+    def _begin_plans(self) -> None:
+        terms, ground = self.terms, self.placer.ground
+        self._plans = tuple(plan_factory(name)(ground) for name in terms.plans) if terms.can_tell else ()
+        self.placer.priced = self._asked if self._plans else None
+
+    def _asked(self, request: PlacementRequest, choice: Choice | Patience, backlog: int, now: float) -> None:
+        for plan in self._plans:
+            self._begin(plan.asked(request, choice, backlog, now))
+
     def _waits(self, request: PlacementRequest, patience: Patience, now: float) -> None:
         for plan in self._plans:
-            wish = plan.waits(request, patience, now)
-            if wish is not None:
-                self._effects.append(Load(*wish))
+            self._begin(plan.waits(request, patience, now))
+
+    def _begin(self, wish: Wish | None) -> None:
+        if wish is not None:
+            self._effects.append(Load(*wish))
 
     def _refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
         if self.records is not None:
@@ -275,7 +293,7 @@ class Decider:
     def go_on(self, snapshot: DeciderSnapshot, rng: Rng) -> None:
         """From a snapshot and the view as it is: two deciders that do so with equal ones decide alike from then on."""
         self.placer.go_on(snapshot.placer, rng)
-        self._plans = tuple(plan_factory(name)() for name in self.terms.plans) if self.terms.can_tell else ()
+        self._begin_plans()
         self.waiting.go_on(snapshot.lines, snapshot.given)
         self._ends = [(each.since + self._longest_wait_s(each.request), each.number, each) for each in self.waiting.waiting()]
         heapq.heapify(self._ends)

@@ -22,13 +22,12 @@ from roost.placement.queue import Place, PriorityQueue
 from roost.placement.request import PlacementRequest
 
 MAX_WAITING = 1_000  # each holds a call open; beyond it callers are better off with a refusal and its retry hint
+WAITING_PER_SLOT = 64  # where there are many slots, more find their turn in time; a quarter of what one worker's queue takes
+MOST_WAITING = 100_000
+SOONEST_ROOM_S, LATEST_ROOM_S = 0.1, 10.0  # what a full room advises, whatever is under way
 RETRY_S = 0.1  # what no report tells of changes by then: demand that fades, residencies that come of age
 SOONEST_RETRY_S = 0.005
 AGING_S = 10.0  # of waiting raise a priority by one
-# The first of a line is bound after this many of its model's loads, whatever it costs others: waiting longer to spare them a load of theirs
-# would be no fairness. At least a second, because a load that takes no time is no reason to be hasty.
-TURN_LOADS = 2.0
-SHORTEST_TURN_S = 1.0
 
 _LineKey = tuple[str, frozenset[str]]
 
@@ -101,11 +100,17 @@ class _Line:
 
 
 class Dispatcher:
-    """Mutable, one owner. Time is the caller's, in seconds. `waits`, if there is one, can have workers told to load a model."""
+    """Mutable, one owner. Time is the caller's, in seconds. `waits`, if there is one, can have workers told to load a model.
 
-    def __init__(self, placer: Placer, *, capacity: int = MAX_WAITING, aging_s: float = AGING_S, waits: Waits | None = None) -> None:
+    At most `capacity` wait, or `per_slot` for each slot of the fleet where that is more, and never more than MOST_WAITING.
+    """
+
+    def __init__(
+        self, placer: Placer, *, capacity: int = MAX_WAITING, per_slot: int = 0, aging_s: float = AGING_S, waits: Waits | None = None
+    ) -> None:
         self._placer = placer
         self._capacity = capacity
+        self._per_slot = per_slot
         self._aging_s = aging_s
         self._waits = waits
         self._can_tell = waits is not None
@@ -131,17 +136,25 @@ class Dispatcher:
     def wait(self, request: PlacementRequest, now: float) -> Ticket:
         """The request waits from now on, and is tried at the next `bind`. Raises NoCapacity."""
         if self.count >= self._capacity:
-            raise NoCapacity(f"{self._capacity} requests wait for a worker already", 1.0)
+            self._check_room()
         key = (request.model, request.excluded)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(self._capacity, self._aging_s)
+            line = self._lines[key] = _Line(MOST_WAITING, self._aging_s)
             line.retry_at = now
         self._given += 1
         ticket = Ticket(self._given, request, now, found_ready=self._placer.holders(request.model) > 0)
         line.add(ticket)
         self.count += 1
         return ticket
+
+    def _check_room(self) -> None:
+        """Beyond `capacity`. Raises NoCapacity, with when a load under way will have a line served."""
+        room = min(MOST_WAITING, max(self._capacity, self._per_slot * self._placer.slots()))
+        if self.count >= room:
+            ready_in_s = self._placer.next_ready_in_s(key[0] for key in self._lines)
+            retry_s = 1.0 if ready_in_s is None else min(LATEST_ROOM_S, max(SOONEST_ROOM_S, ready_in_s))
+            raise NoCapacity(f"{self.count} requests wait for a worker already", retry_s)
 
     def take_out(self, ticket: Ticket) -> bool:
         """The caller does not wait any more. False if it was answered before."""
@@ -207,7 +220,7 @@ class Dispatcher:
         self._lines = {}
         for tickets, retry_at, is_stuck in lines:
             request = tickets[0].request
-            line = self._lines[request.model, request.excluded] = _Line(self._capacity, self._aging_s)
+            line = self._lines[request.model, request.excluded] = _Line(MOST_WAITING, self._aging_s)
             line.retry_at, line.is_stuck = retry_at, is_stuck
             for ticket in tickets:
                 line.add(ticket)
@@ -225,7 +238,7 @@ class Dispatcher:
     def _try(self, line: _Line, ticket: Ticket, now: float) -> Decision | RoostError | None:
         request = ticket.request
         oldest_s = now - line.oldest_since()
-        turn_s = self.turn_s(request.model)
+        turn_s = self.turn_s(request.model, now)
         try:
             if request.deadline_s:
                 request = request._replace(deadline_s=max(1e-6, request.deadline_s - (now - ticket.since)))
@@ -249,16 +262,16 @@ class Dispatcher:
             return result._replace(waited_for_load=True)
         return result
 
-    def turn_s(self, model: str) -> float:
+    def turn_s(self, model: str, now: float) -> float:
         """How long the first request for the model waits at most before it is bound whatever it costs others."""
-        return max(SHORTEST_TURN_S, TURN_LOADS * self._placer.load_s(model))
+        return self._placer.turn_s(model, len(self._lines), now)
 
     def _waiting_before(self, request: PlacementRequest, now: float) -> Waiting:
         line = self._lines.get((request.model, request.excluded))
         if line is None:
-            return Waiting(weight=1.0 + request.priority, can_tell=self._can_tell)
+            return Waiting(weight=1.0 + request.priority, can_tell=self._can_tell, is_new=True)
         ahead = line.queue.ahead_of(request.priority, now)
-        return Waiting(ahead, line.waited_s(now), line.weight + 1 + request.priority, can_tell=self._can_tell)
+        return Waiting(ahead, line.waited_s(now), line.weight + 1 + request.priority, can_tell=self._can_tell, is_new=True)
 
     def _urgency(self, key: _LineKey, now: float) -> tuple[float, float]:
         first = self._lines[key].queue.first(now)

@@ -18,10 +18,14 @@ class Answered(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Have the worker load the model, with no request that goes there. Nothing is lost if it cannot: requests go where there is room."""
+    """Have the worker load the model, with no request that goes there. Nothing is lost if it cannot: requests go where there is room.
+
+    `why` is for an operator, as it reads after what is loaded where.
+    """
 
     node_id: str
     model: str
+    why: str = ""
 
 
 class Life(enum.Enum):

@@ -7,7 +7,7 @@ outcomes to `settle`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from roost.placement.costs import Costs
 from roost.placement.decision import Action, Decision
 from roost.placement.estimates import Estimates, LearnedSnapshot
 from roost.placement.fleet import Fleet
+from roost.placement.plans.plan import Ground
 from roost.placement.policies.policy import Choice, Patience, Policy, Waiting
 from roost.placement.reasons import reason
 from roost.placement.records import DecisionRecords, Seen, seen_by
@@ -28,9 +29,11 @@ from roost.placement.request import PlacementRequest
 from roost.placement.reservations import SIMPLE_REPORTER_BOUND_S, Reservation, Reservations
 from roost.placement.rng import Rng
 from roost.placement.statistics import PlacementStatistics
+from roost.placement.turns import Turns
 from roost.placement.two_choices import TwoChoices
 
 NOTHING: frozenset[str] = frozenset()
+Priced = Callable[[PlacementRequest, Choice | Patience, int, float], None]
 _new_tuple = tuple.__new__  # a third of the time of the classes that wrap it
 _SERVE = Action.SERVE  # an enum's member is looked up in Python each time it is named
 _COLD_START = Action.COLD_START
@@ -78,6 +81,7 @@ class Placer:
         self.reservation_bound_s = reservation_bound_s
         self.policy = policy
         self.records = records
+        self.priced: Priced | None = None  # hears what was chosen for each new request that will wait for a slot
         self._choose_by(rng, now=0.0)
         self.statistics = PlacementStatistics()
         view.subscribe(self._entry_changed)
@@ -86,6 +90,7 @@ class Placer:
         """A policy that knows nothing but the fleet."""
         self._costs = Costs(self._fleet, self._estimates)
         self._costs.now = now
+        self._turns = Turns(self._fleet, self._estimates)
         chosen = self._make_policy(self._fleet, rng, self._costs)
         self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared and not chosen.is_spread else chosen
         # Looked up once, and not called where there is nothing to tell: each costs as much as a part of a decision.
@@ -142,7 +147,17 @@ class Placer:
         Raises UnknownModel, NoWorkers, ModelTooLarge, and DeadlineImpossible if the chosen worker would start it too late.
         """
         self.asked(request, now)
-        return self._place(request, self._choose(request), now)
+        choice = self._choose(request)
+        if self.priced is not None:
+            self._tell_price(request, choice, 0, now)
+        return self._place(request, choice, now)
+
+    def _tell_price(self, request: PlacementRequest, choice: Choice | Patience | None, backlog: int, now: float) -> None:
+        """Of those that will wait for a slot."""
+        if self.priced is None or choice is None or choice.cost is None:
+            return
+        if choice.cost.queue_s > 0 or backlog or isinstance(choice, Patience):
+            self.priced(request, choice, backlog, now)
 
     def asked(self, request: PlacementRequest, now: float) -> None:
         """Count a new request for its model. `decide` does so itself. Raises UnknownModel, and NoWorkers where none is live."""
@@ -161,17 +176,31 @@ class Placer:
         """
         self._pass(now)
         choice = self._choose(request, waiting if self._lets_wait else None)
+        if self.priced is not None and waiting.is_new:
+            self._tell_price(request, choice, waiting.backlog, now)
         if isinstance(choice, Patience):
             if not 0 < request.deadline_s < choice.retry_in_s + choice.cost.own_s:
                 return choice
             choice = self._choose(request)
         return self._place(request, choice, now)
 
-    def load_s(self, model: str) -> float:
-        """What a load of the model is expected to take on one of the workers that can load it."""
-        for group in self._fleet.groups_for(model):
-            return self._estimates.whole_load_s(group.members[0], model)
-        return 0.0
+    @property
+    def ground(self) -> Ground:
+        """What plans decide from."""
+        return Ground(self._fleet, self._costs)
+
+    def turn_s(self, model: str, lines: int, now: float) -> float:
+        """How long the first of a line waits at most before its model's load is due, where so many lines wait."""
+        return self._turns.turn_s(model, lines, now)
+
+    def slots(self) -> int:
+        """Of all workers that may get new work."""
+        return sum(candidate.state.slots for candidate in self._fleet.candidates())
+
+    def next_ready_in_s(self, models: Iterable[str]) -> float | None:
+        """When the first load under way of one of the models is expected to end; None while none is."""
+        loading = [each.state.models[model] for model in models for each in self._fleet.loading_on(model).values()]
+        return min((status.ready_in_s for status in loading), default=None)
 
     def holders(self, model: str) -> int:
         """How many workers that may get new work have the model ready."""

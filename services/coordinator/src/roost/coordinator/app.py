@@ -20,6 +20,7 @@ from roost.coordinator.servicers.coordinator import CoordinatorServicer
 from roost.coordinator.settings import CoordinatorSettings
 from roost.coordinator.worker_streams import WorkerStreams
 from roost.placement.decider import Decider
+from roost.placement.plans.registry import plans_named
 from roost.placement.records import DecisionRecords
 from roost.placement.terms import Terms
 from roost.service.catalogue_file import read_catalogue
@@ -107,7 +108,7 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
         catalogue=read_catalogue(settings.models, "ROOST_COORDINATOR_MODELS").catalogue_models(),
     )
     rng = random.Random()  # noqa: S311  # spreads load; guards nothing
-    terms = Terms(f"c{epoch:x}", settings.policy, can_tell=True, aging_s=settings.aging_s)
+    terms = Terms(f"c{epoch:x}", settings.policy, can_tell=True, aging_s=settings.aging_s, plans=plans_named(settings.plans))
     decider = Decider(view, terms, rng=rng, records=DecisionRecords(settings.remember) if settings.remember else None)
     streams = WorkerStreams(terms.decider)
     errands = Errands(timeout_s=settings.command_timeout_s, log=log)

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from roost.placement.dispatcher import AGING_S
+from roost.placement.plans.registry import DEFAULT_PLANS, plan_names, plans_named
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.scheduler.recorder import DEFAULT_BYTES, LEAST_BYTES
@@ -26,6 +27,11 @@ class CoordinatorSettings(ServiceSettings):
     metrics_port: int = Field(default=9100, ge=0, le=65535, description="port of /metrics; 0 for any free one")
     policy: str = Field(
         default=DEFAULT_POLICY, min_length=1, max_length=64, description=f"how a worker is chosen: {', '.join(policy_names())}"
+    )
+    plans: str = Field(
+        default=",".join(DEFAULT_PLANS),
+        max_length=256,
+        description=f"which loads are begun without being asked for, with commas, empty for none: {', '.join(plan_names())}",
     )
     models: Path | None = Field(
         default=None,
@@ -69,6 +75,12 @@ class CoordinatorSettings(ServiceSettings):
         json_schema_extra={"flag": "--command-timeout"},
         description="seconds a worker has to load, unload or drain where the caller sets no deadline; large models load for minutes",
     )
+
+    @field_validator("plans")
+    @classmethod
+    def _check_plans(cls, plans: str) -> str:
+        plans_named(plans)  # raises InvalidField, with the names there are
+        return plans
 
     @field_validator("policy")
     @classmethod

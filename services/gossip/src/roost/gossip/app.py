@@ -37,6 +37,7 @@ from roost.gossip.servicers.operating import SidecarOperatorServicer
 from roost.gossip.settings import GossipSettings
 from roost.gossip.sockets import Sockets, advertised, bound, split
 from roost.placement.decider import Decider
+from roost.placement.plans.registry import plans_named
 from roost.placement.records import DecisionRecords
 from roost.service.addresses import join
 from roost.service.catalogue_file import read_catalogue
@@ -133,7 +134,7 @@ def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, re
     config = Config(name=settings.name, address=address, epoch=time.time_ns() // 1_000_000, swim=settings.swim)
     rng = random.Random()  # noqa: S311  # spreads load and gossip; guards nothing
     node = Node(config, rng, codec=BytesCodec(settings.cluster, keyring=ring), now=time.monotonic())
-    terms = sidecar_terms(f"g{config.epoch:x}", settings.policy, aging_s=settings.aging_s)
+    terms = sidecar_terms(f"g{config.epoch:x}", settings.policy, aging_s=settings.aging_s, plans=plans_named(settings.plans))
     decider = Decider(
         ClusterView(dead_after_s=NEVER_S, catalogue=known),
         terms,

@@ -15,6 +15,7 @@ from roost.cluster.names import MAX_WORKER_NAME, check_worker_name
 from roost.gossip.protocol.config import LAN, SERVING, Address, SwimParameters
 from roost.gossip.sockets import split
 from roost.placement.dispatcher import AGING_S
+from roost.placement.plans.registry import DEFAULT_PLANS, plan_names, plans_named
 from roost.placement.records import DEFAULT_CAPACITY
 from roost.placement.registry import DEFAULT_POLICY, policy_factory, policy_names
 from roost.service.addresses import is_every_address
@@ -57,6 +58,11 @@ class GossipSettings(ServiceSettings):
         "lan", description="how fast failures are looked for: a probe every second, or every half a second"
     )
     policy: str = Field(DEFAULT_POLICY, min_length=1, max_length=64, description=f"how a worker is chosen: {', '.join(policy_names())}")
+    plans: str = Field(
+        default=",".join(DEFAULT_PLANS),
+        max_length=256,
+        description=f"which loads are begun without being asked for, with commas, empty for none: {', '.join(plan_names())}",
+    )
     models: Path | None = Field(
         None, description="file (models.toml) of the models that are known before any worker told of its own, instead of the one that ships"
     )
@@ -124,6 +130,12 @@ class GossipSettings(ServiceSettings):
         if advertise and is_every_address(split(advertise, GOSSIP_PORT)[0]):
             raise ValueError("is what is listened on, which nobody can dial; give an address by which others reach it")
         return advertise
+
+    @field_validator("plans")
+    @classmethod
+    def _check_plans(cls, plans: str) -> str:
+        plans_named(plans)  # raises InvalidField, with the names there are
+        return plans
 
     @field_validator("policy")
     @classmethod

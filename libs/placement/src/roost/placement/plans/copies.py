@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from roost.placement.plans.plan import Plan, Wish
+from roost.placement.plans.plan import Ground, Plan, Wish
 from roost.placement.policies.policy import Patience
 from roost.placement.request import PlacementRequest
 
@@ -20,7 +20,8 @@ MAX_TOLD = 10_000  # models; when more were told of, those that have reported lo
 class Copies(Plan):
     """State: when a copy of each model was asked for last."""
 
-    def __init__(self) -> None:
+    def __init__(self, ground: Ground) -> None:
+        del ground
         self._told: dict[str, float] = {}
 
     def waits(self, request: PlacementRequest, patience: Patience, now: float) -> Wish | None:
@@ -30,4 +31,4 @@ class Copies(Plan):
         if len(self._told) >= MAX_TOLD:
             self._told = {name: at for name, at in self._told.items() if at + TOLD_FOR_S > now}
         self._told[model] = now
-        return Wish(patience.copy_to, model)
+        return Wish(patience.copy_to, model, "waiting costs its requests more than a load")

@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 from roost.cluster.errors import InvalidField
 from roost.placement.plans.copies import Copies
-from roost.placement.plans.plan import Plan
+from roost.placement.plans.plan import Ground, Plan
+from roost.placement.plans.spare_memory import SpareMemory
 
-PLANS: Mapping[str, Callable[[], Plan]] = MappingProxyType({"copies": Copies})
-DEFAULT_PLANS: tuple[str, ...] = ("copies",)
+MakePlan = Callable[[Ground], Plan]
+PLANS: Mapping[str, MakePlan] = MappingProxyType({"copies": Copies, "spare-memory": SpareMemory})
+DEFAULT_PLANS: tuple[str, ...] = ("copies", "spare-memory")
 
 
 def plan_names() -> tuple[str, ...]:
@@ -18,7 +20,15 @@ def plan_names() -> tuple[str, ...]:
     return tuple(PLANS)
 
 
-def plan_factory(name: str) -> Callable[[], Plan]:
+def plans_named(names: str) -> tuple[str, ...]:
+    """The plans of a list with commas, which may be empty. Raises InvalidField, with the names there are."""
+    plans = tuple(filter(None, (name.strip() for name in names.split(","))))
+    for name in plans:
+        plan_factory(name)
+    return plans
+
+
+def plan_factory(name: str) -> MakePlan:
     """Raises InvalidField, with the names there are."""
     factory = PLANS.get(name)
     if factory is None:

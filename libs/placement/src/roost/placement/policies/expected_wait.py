@@ -53,6 +53,7 @@ ALL_LOOKED_AT = 8  # workers: of so few each is looked at
 LOOKED_AT = 3  # holders of victims; each costs as much as the rest of a decision
 DRAWN = 1  # by chance: where workers differ in ways that no index knows, such as in how fast they load, some of the best come up
 VICTIM_ORDER_FOR_S = 0.25
+ALONE = Waiting()
 MAX_VICTIMS = 32  # of the order by cost that are worth keeping
 
 Best = tuple[Candidate, Cost]
@@ -79,7 +80,7 @@ class ExpectedWait(Policy):
 
     def choose(self, request: PlacementRequest, waiting: Waiting | None = None) -> Choice | Patience | None:
         considered: Considered = {}
-        best = self._best(request, considered, 0 if waiting is None else waiting.backlog)
+        best = self._best(request, considered, ALONE if waiting is None else waiting)
         if best is None:
             return None
         candidate, cost = best
@@ -115,13 +116,13 @@ class ExpectedWait(Policy):
             return None
         return Patience((loses_s - waiting.waited_s) / max(1.0, waiting.weight), cost)
 
-    def _best(self, request: PlacementRequest, considered: Considered, backlog: int) -> Best | None:
-        """The choice and its cost. `backlog` others wait in the decider for the model's holders to have room, before this one."""
+    def _best(self, request: PlacementRequest, considered: Considered, waiting: Waiting) -> Best | None:
+        """The choice and its cost."""
         holder = self._best_holder(request, considered)
         if holder is None:
-            return self._best_without(request, considered) or self._anyone(request, considered)
+            return self._best_without(request, considered, weight=waiting.weight) or self._anyone(request, considered)
         cost = holder[1]
-        waits_s = cost.queue_s + cost.load_s + (backlog and self._backlog_s(holder[0], request, backlog))
+        waits_s = cost.queue_s + cost.load_s + (waiting.backlog and self._backlog_s(holder[0], request, waiting.backlog))
         if not waits_s:
             return holder
         # A load costs at least what it takes, as far as this holder knows: nothing is looked for that cannot be cheaper.
@@ -184,8 +185,13 @@ class ExpectedWait(Policy):
 
     # --- those that would have to load it -------------------------------------------------------------
 
-    def _best_without(self, request: PlacementRequest, considered: Considered, at_most: float = math.inf) -> Best | None:
-        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at, if it is below `at_most`."""
+    def _best_without(
+        self, request: PlacementRequest, considered: Considered, at_most: float = math.inf, *, weight: float = 1.0
+    ) -> Best | None:
+        """The cheapest of those that neither have the model nor are loading it, as far as they are looked at, if it is below `at_most`.
+
+        A whole line of that `weight` waits for the load: what its first would wait itself, each of them does.
+        """
         model = request.model
         best: Best | None = None
         seen: list[Candidate] = []
@@ -194,9 +200,10 @@ class ExpectedWait(Policy):
                 continue
             seen.append(candidate)
             cost, _ = considered[candidate] = self._costs.of(candidate, request, at_most)
-            if cost.total_s < at_most:
+            total_s = cost.total_s + (weight - 1.0) * cost.own_s if weight > 1.0 else cost.total_s
+            if total_s < at_most:
                 best = (candidate, cost)
-                at_most = cost.total_s
+                at_most = total_s
         return best
 
     def _worth_a_look(self, request: PlacementRequest) -> Iterator[Candidate]:

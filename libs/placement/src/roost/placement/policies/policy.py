@@ -19,7 +19,7 @@ class Waiting(NamedTuple):
 
     `backlog` of them are served before it. Together they, and it, have waited `waited_s`, and `weight` more each second; a request counts
     once and once more for each priority. `is_due`: its model's turn to be loaded has come, whatever that costs others. `can_tell`: workers
-    can be told to load a model without a request that goes there.
+    can be told to load a model without a request that goes there. `is_new`: the request has not waited yet.
     """
 
     backlog: int = 0
@@ -27,6 +27,7 @@ class Waiting(NamedTuple):
     weight: float = 1.0
     is_due: bool = False
     can_tell: bool = False
+    is_new: bool = False
 
 
 class Choice(NamedTuple):

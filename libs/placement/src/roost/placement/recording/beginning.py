@@ -38,8 +38,9 @@ def terms_of(head: Fields, file_format: int) -> Terms:
         told = {name: head[name] for name in _TERMS if name in head}
         told["lets_wait"] = not head["is_view_shared"]
     else:
-        told = {name: head[name] for name in _TERMS}
+        told = {name: head[name] for name in _TERMS if name in head}
         told["plans"] = tuple(cast("Sequence[str]", told["plans"]))
+    told.setdefault("waiting_per_slot", 0)  # before there was one
     return Terms(**told)  # type: ignore[arg-type]  # it checks what it is given
 
 

@@ -42,7 +42,7 @@ class Errands:
         if is_sent:
             self._under_way.add(key)
             self._wanted.put_nowait(load)
-        self._log.info("load_wanted", worker_id=load.node_id, model=load.model, is_sent=is_sent)
+        self._log.info("load_wanted", worker_id=load.node_id, model=load.model, is_sent=is_sent, why=load.why)
 
     async def run(self, commands: Commands) -> None:
         """Sends them, side by side, until it is cancelled."""

@@ -23,6 +23,7 @@ from roost.gossip.protocol.messages import Status
 from roost.placement.dispatcher import AGING_S
 from roost.placement.facts import Fact, Forgotten, Judged
 from roost.placement.facts import Told as ToldOf
+from roost.placement.plans.registry import DEFAULT_PLANS
 from roost.placement.terms import Terms
 
 ARRIVAL_S = 0.5  # a request has reached its worker this long after its decision; a load written later counts it
@@ -30,10 +31,17 @@ NEVER_S = 1e12  # who is dead, members tell each other; the view's own rule of s
 RESERVATION_BOUND_S = 3.0  # a load record that counts the request has come by then, or its request never arrived
 
 
-def sidecar_terms(decider: str, policy: str, *, aging_s: float = AGING_S) -> Terms:
+def sidecar_terms(decider: str, policy: str, *, aging_s: float = AGING_S, plans: tuple[str, ...] = DEFAULT_PLANS) -> Terms:
     """What holds for every sidecar's decider."""
     return Terms(
-        decider, policy, is_view_shared=True, can_tell=True, lets_wait=False, reservation_bound_s=RESERVATION_BOUND_S, aging_s=aging_s
+        decider,
+        policy,
+        is_view_shared=True,
+        can_tell=True,
+        lets_wait=False,
+        reservation_bound_s=RESERVATION_BOUND_S,
+        aging_s=aging_s,
+        plans=plans,
     )
 
 
