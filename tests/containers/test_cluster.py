@@ -175,7 +175,7 @@ def test_stopping_workers_finish_what_they_run(stack: Stack) -> None:
 
 
 def test_a_coordinator_without_workers_stops_cleanly_and_alerts_say_what_is_wrong(stack: Stack) -> None:
-    refused = stack.roost("generate", MODEL, "Is anyone there?")
+    refused = stack.roost("generate", MODEL, "Is anyone there?", "--timeout", "5")
     assert refused.returncode != 0
     assert "Traceback" not in refused.stderr
     stops_cleanly(stack, "coordinator")
