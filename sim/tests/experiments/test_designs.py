@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from dataclasses import replace
@@ -156,12 +155,11 @@ def test_side_by_side_is_the_same_as_one_after_the_other() -> None:
 
 
 @pytest.mark.slow
-def test_a_dead_coordinator_costs_requests_and_sidecars_behind_it_save_them() -> None:
+def test_a_dead_coordinator_costs_time_and_no_requests_and_sidecars_behind_it_save_the_time() -> None:
     setup = replace(SETUP, rate=10.0, duration_s=40.0)
     central, hybrid = (
         faults.measures_of(simulated.carry(faults.Scenario("x", plane, faults.COORDINATOR, "x").plan(setup, 1)))
         for plane in (CENTRAL, HYBRID)
     )
-    assert central["success_rate_while_down"] < 1.0
-    assert hybrid["success_rate_while_down"] > central["success_rate_while_down"]
-    assert not math.isnan(hybrid["ttft_p50_while_down_s"])
+    assert central["success_rate_while_down"] == hybrid["success_rate_while_down"] == 1.0, "who cannot reach a scheduler asks again"
+    assert hybrid["ttft_p50_while_down_s"] < central["ttft_p50_while_down_s"]
