@@ -74,9 +74,22 @@ async def test_generate_as_json_is_one_object(cluster: StandInCluster, roost: Ro
 
 async def test_generate_that_is_interrupted_says_so_and_has_printed_what_came(cluster: StandInCluster, roost: Roost) -> None:
     await cluster.add_worker("worker-1", Act(breaks_after=2))
-    done = await roost("generate", "llama-7b", "Say hello", *at(cluster))
+    done = await roost("generate", "llama-7b", "Say hello", "--resume", "never", *at(cluster))
     assert (done.code, done.out) == (1, "Hello,\n")
     assert done.err == "roost: worker-1 was lost after 2 tokens: Socket closed [GENERATION_INTERRUPTED]\n"
+
+
+async def test_generate_says_on_stderr_who_went_on_and_as_json_how(cluster: StandInCluster, roost: Roost) -> None:
+    await cluster.add_worker("worker-1", Act(breaks_after=2))
+    await cluster.add_worker("worker-2")
+    shown, viewed = await asyncio.gather(*(roost("generate", "llama-7b", "Say hello", *at(cluster), *flags) for flags in ((), ("--json",))))
+    assert (shown.code, shown.out) == (0, "Hello, world\n")
+    assert shown.err == viewed.err == "roost: worker-1 was lost; worker-2 goes on from token 2\n"
+    view = json.loads(viewed.out)
+    assert (view["text"], view["resumes"], view["exactness"]) == ("Hello, world", 1, "exact")
+    assert view["resumed"] == [
+        {"from_worker": "worker-1", "to_worker": "worker-2", "index": 2, "exactness": "exact", "approximate_because": ""}
+    ]
 
 
 async def test_state_as_json_has_its_fixed_names(cluster: StandInCluster, roost: Roost) -> None:

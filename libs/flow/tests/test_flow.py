@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,8 @@ from roost.cluster.errors import (
     NoCapacity,
     NoWorkers,
     RoostError,
+    ServerStopping,
+    StaleAttempt,
     UnknownModel,
     WorkerDraining,
 )
@@ -26,9 +28,23 @@ from roost.flow.errors import CallTimedOut, ClusterUnreachable, Failure, Generat
 from roost.flow.flow import Flow
 from roost.flow.heard import Decided, Declined, Heard, Lost, Refused, Unreachable
 from roost.flow.setbacks import setback_of
-from roost.flow.steps import Accepted, Completed, FinishReason, Timings, Token, Usage
+from roost.flow.steps import (
+    Accepted,
+    Completed,
+    Exactness,
+    FinishReason,
+    Phase,
+    Progress,
+    Resumed,
+    ResumePolicy,
+    Started,
+    Timings,
+    Token,
+    Usage,
+)
 from roost.flow.table import TABLE, Happening, NoRow, State, diagram, rows_table
-from roost.flow.terms import ACCEPT_TIMEOUT_S, Terms
+from roost.flow.terms import MAX_RESUMES, RETURN_S, SILENCE_S, Terms
+from roost.flow.told import Told
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ AnEffect = Effect[str, To]
 AnEvent = Heard[To]
 ACCEPTED = Accepted("r1", "a", None, 0)
 COMPLETED = Completed(FinishReason.STOP, Usage(1, 1), Timings(), None)
+HEL, LO = Token(0, 1, "Hel"), Token(1, 2, "lo")
 UNREACHABLE = Unreachable(Failure("d1", "Connection refused"))
 
 
@@ -83,7 +100,7 @@ def error_of(effect: AnEffect) -> RoostError:
 def test_a_generation_is_decided_called_and_handed_on_step_by_step() -> None:
     flow = flow_of()
     call = flow.hear(Decided(To("a")), 0.5)
-    assert call == Call(To("a"), attempt=1, previous="", waited_s=0.5, answer_s=ACCEPT_TIMEOUT_S, timeout_s=19.5)
+    assert call == Call(To("a"), attempt=1, previous="", waited_s=0.5, answer_s=SILENCE_S, timeout_s=19.5)
     steps: list[Accepted | Token | Completed] = [ACCEPTED, Token(0, 7, "Hi"), Token(1, 8, "!"), COMPLETED]
     assert [flow.hear(step, 1.0) for step in steps] == [Emit(step) for step in steps]
     assert flow.is_over
@@ -247,14 +264,188 @@ def test_what_every_worker_would_refuse_is_told_at_once() -> None:
     assert error_of(flow.hear(declined(refusal), 0.1)) is refusal
 
 
-@pytest.mark.parametrize("trouble", [Lost("Socket closed"), declined(EngineFailed("m", "died")), declined(InvalidField("x", "y"))])
-def test_a_loss_after_the_first_token_carries_the_text_so_far(trouble: AnEvent) -> None:
-    flow = flow_of()
-    for heard in (Decided(To("a")), ACCEPTED, Token(0, 1, "Hel"), Token(1, 2, "lo")):
+# --- after the first token ------------------------------------------------------------------------
+
+
+def streaming(terms: Terms | None = None, accepted: Accepted = ACCEPTED) -> AFlow:
+    """Two tokens are told."""
+    flow = flow_of(terms)
+    for heard in (Decided(To("a")), accepted, HEL, LO):
         flow.hear(heard, 0.1)
-    error = error_of(flow.hear(trouble, 0.2))
+    return flow
+
+
+def resumed(flow: AFlow, exactness: Exactness = Exactness.EXACT, why: str = "", *, worker_id: str = "b") -> AnEffect:
+    """Another worker goes on."""
+    _, now = asked_again(flow, Lost("Socket closed"), 0.2)
+    flow.hear(Decided(To(worker_id)), now)
+    flow.hear(replace(ACCEPTED, worker_id=worker_id, seed=9, fingerprint="of another", resumed_from=flow.told), now)
+    return flow.hear(Started("of another", exactness, why), now)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Lost("Socket closed"),
+        declined(EngineFailed("m", "died")),
+        declined(ServerStopping("worker a")),
+        declined(StaleAttempt(1, 2)),
+        Token(3, 1, "gap"),
+        Token(1, 1, "again"),
+    ],
+)
+def test_a_stream_whose_worker_fails_goes_on_elsewhere_from_the_last_token(trouble: AnEvent) -> None:
+    flow = streaming(accepted=replace(ACCEPTED, seed=7, fingerprint="engine=e"))
+    ask, now = asked_again(flow, trouble, 0.2)
+    assert (ask.excluded, ask.may_wait) == (frozenset({"a"}), False)
+    call = flow.hear(Decided(To("b")), now)
+    assert isinstance(call, Call)
+    assert (call.attempt, call.seed) == (2, 7)
+    assert call.told == Told((HEL, LO), "engine=e", 0, Exactness.UNKNOWN, "")
+    flow.hear(replace(ACCEPTED, worker_id="b", resumed_from=2), now)
+    assert flow.hear(Started("engine=e", Exactness.EXACT), now) == Emit(Resumed("a", "b", 2, Exactness.EXACT))
+    assert flow.hear(Token(2, 3, "!"), now) == Emit(Token(2, 3, "!"))
+    assert flow.hear(COMPLETED, now) == Emit(COMPLETED)
+
+
+def test_seed_and_fingerprint_are_those_of_the_worker_that_told_the_first_token() -> None:
+    flow = flow_of()
+    for worker_id in "ab":
+        flow.hear(Decided(To(worker_id)), 0.1)
+        flow.hear(replace(ACCEPTED, seed=ord(worker_id)), 0.1)
+        flow.hear(Started(f"of {worker_id}", Exactness.EXACT), 0.1)
+        if worker_id == "a":
+            asked_again(flow, Lost("Socket closed"), 0.1)
+    flow.hear(HEL, 0.2)
+    resumed(flow, worker_id="c")
+    _, now = asked_again(flow, Lost("Socket closed"), 0.6)
+    call = flow.hear(Decided(To("d")), now)
+    assert isinstance(call, Call)
+    assert call.told is not None
+    assert (call.seed, call.told.fingerprint, call.told.resumes) == (ord("b"), "of b", 1)
+
+
+def test_what_was_approximate_once_is_told_to_whoever_goes_on_next() -> None:
+    flow = streaming()
+    assert resumed(flow, Exactness.APPROXIMATE, "other weights") == Emit(Resumed("a", "b", 2, Exactness.APPROXIMATE, "other weights"))
+    flow.hear(Token(2, 3, "!"), 0.4)
+    _, now = asked_again(flow, Lost("Socket closed"), 0.5)
+    call = flow.hear(Decided(To("c")), now)
+    assert isinstance(call, Call)
+    assert call.told == Told((HEL, LO, Token(2, 3, "!")), "", 1, Exactness.APPROXIMATE, "other weights")
+
+
+def test_a_token_without_an_id_leaves_only_the_text_to_go_on_from() -> None:
+    told = Told((HEL, Token(1, -1, "lo")), "", 0, Exactness.UNKNOWN, "")
+    assert (told.ids, told.text) == ((), "Hello")
+    assert Told((HEL, LO), "", 0, Exactness.UNKNOWN, "").ids == (1, 2)
+
+
+def test_a_worker_that_would_begin_anew_is_not_listened_to_and_stays_left_out() -> None:
+    flow = streaming()
+    _, now = asked_again(flow, Lost("Socket closed"), 0.2)
+    flow.hear(Decided(To("old")), now)
+    ask, now = asked_again(flow, ACCEPTED, now)
+    assert ask.excluded == {"a", "old"}
+    ask, now = asked_again(flow, Refused(NoWorkers("every worker is excluded", 1.0)), now)
+    assert ask.excluded == {"old"}
+    while isinstance(effect := flow.hear(Refused(NoWorkers("every worker is excluded", 1.0)), now), Pause):
+        now = flow.next_timer()
+        flow.handle_timer(now)
+    assert isinstance(error_of(effect), GenerationInterrupted)
+    assert RETURN_S <= now <= RETURN_S + 2.0, "one that can go on may come back meanwhile"
+
+
+def test_who_wants_exact_text_goes_on_with_no_worker_that_says_it_would_not_be() -> None:
+    flow = streaming(Terms(20.0, resume=ResumePolicy.EXACT))
+    assert isinstance(resumed(flow, Exactness.APPROXIMATE, "other weights"), Pause)
+    assert flow.state is State.WAITING
+    flow = streaming(Terms(20.0, resume=ResumePolicy.EXACT))
+    assert isinstance(resumed(flow), Emit)
+
+
+@pytest.mark.parametrize("trouble", [Lost("Socket closed"), declined(EngineFailed("m", "died"))])
+def test_what_is_never_to_be_continued_ends_with_the_text_so_far(trouble: AnEvent) -> None:
+    error = error_of(streaming(Terms(20.0, resume=ResumePolicy.NEVER)).hear(trouble, 0.2))
     assert isinstance(error, GenerationInterrupted)
     assert (error.text, error.worker_id) == ("Hello", "a")
+
+
+def test_what_no_worker_would_continue_ends_with_the_text_so_far() -> None:
+    error = error_of(streaming().hear(declined(InvalidField("x", "y")), 0.2))
+    assert isinstance(error, GenerationInterrupted)
+    assert error.text == "Hello"
+    assert isinstance(error.__cause__, InvalidField)
+
+
+def test_after_the_first_token_other_workers_are_asked_however_many_attempts_there_were_but_not_without_end() -> None:
+    flow, now, calls = streaming(Terms(600.0, max_attempts=1)), 0.2, 0
+    while isinstance(effect := flow.hear(Lost("Socket closed"), now), Pause):
+        now = flow.next_timer()
+        flow.handle_timer(now)
+        flow.hear(Decided(To(f"w{calls}")), now)
+        calls += 1
+    error = error_of(effect)
+    assert isinstance(error, GenerationInterrupted)
+    assert (error.text, calls) == ("Hello", MAX_RESUMES)
+
+
+def test_a_stream_that_finds_nobody_ends_by_its_deadline_with_the_text_so_far() -> None:
+    flow, effect = streaming(), None
+    _, now = asked_again(flow, Lost("Socket closed"), 0.2)
+    while isinstance(effect := flow.hear(Refused(NoWorkers("none is left", 1.0)), now), Pause):
+        now = flow.next_timer()
+        flow.handle_timer(now)
+    error = error_of(effect)
+    assert isinstance(error, GenerationInterrupted)
+    assert error.text == "Hello"
+    assert "none is left" in str(error.__cause__.__cause__ if error.__cause__ else "")
+
+
+# --- silence --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        replace(ACCEPTED, fingerprint="engine=e"),
+        replace(ACCEPTED, seed=0),
+        Progress(Phase.LOADING),
+        Started("engine=e", Exactness.EXACT),
+    ],
+)
+@pytest.mark.parametrize("has_token", [False, True])
+def test_a_worker_that_speaks_every_second_and_falls_silent_is_lost(sign: AnEvent, *, has_token: bool) -> None:
+    flow = flow_of()
+    flow.hear(Decided(To("a")), 0.1)
+    if not isinstance(sign, Accepted):
+        flow.hear(ACCEPTED, 0.2)
+    flow.hear(sign, 0.5)
+    if has_token:
+        flow.hear(HEL, 0.5)
+    assert flow.next_timer() == 0.5 + SILENCE_S
+    assert isinstance(flow.hear(Progress(Phase.DECODE), 2.0), Emit)
+    assert flow.next_timer() == 2.0 + SILENCE_S
+    assert isinstance(flow.handle_timer(2.0 + SILENCE_S), Pause)
+    assert flow.state is (State.RESUMING if has_token else State.WAITING)
+    ask = flow.handle_timer(flow.next_timer())
+    assert isinstance(ask, Ask)
+    assert ask.excluded == {"a"}
+
+
+def test_a_worker_that_never_says_how_it_stands_may_be_silent_until_the_deadline() -> None:
+    flow = flow_of()
+    for heard in (Decided(To("a")), ACCEPTED, HEL):
+        flow.hear(heard, 0.1)
+    assert flow.next_timer() == 20.0
+
+
+def test_while_the_caller_is_busy_no_worker_is_silent() -> None:
+    flow = flow_of(Terms(60.0))
+    for heard in (Decided(To("a")), replace(ACCEPTED, seed=1), HEL):
+        flow.hear(heard, 0.1)
+    flow.listens(30.0)
+    assert flow.next_timer() == 30.0 + SILENCE_S
 
 
 def test_a_gap_in_the_tokens_is_a_loss() -> None:
@@ -287,7 +478,7 @@ def test_a_deadline_after_the_first_token_carries_the_text() -> None:
         flow.hear(heard, 0.1)
     error = error_of(flow.handle_timer(20.0))
     assert isinstance(error, GenerationInterrupted)
-    assert str(error) == "a was lost after 1 tokens: did not answer in time"
+    assert str(error) == "a was lost after 1 tokens: the generation did not end within 20 s"
 
 
 def test_a_deadline_while_nobody_answers_names_who_did_not() -> None:
@@ -296,7 +487,14 @@ def test_a_deadline_while_nobody_answers_names_who_did_not() -> None:
     assert isinstance(error_of(flow.handle_timer(20.0)), ClusterUnreachable)
 
 
-@pytest.mark.parametrize(("terms", "field"), [({"timeout_s": 0.0}, "timeout_s"), ({"timeout_s": 1.0, "max_attempts": 0}, "max_attempts")])
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        ({"timeout_s": 0.0}, "timeout_s"),
+        ({"timeout_s": 1.0, "max_attempts": 0}, "max_attempts"),
+        ({"timeout_s": 1.0, "silence_s": 1.0}, "silence_s"),
+    ],
+)
 def test_terms_that_cannot_be_kept_are_named(terms: dict[str, float], field: str) -> None:
     with pytest.raises(InvalidField) as caught:
         Terms(**terms)  # type: ignore[arg-type]
@@ -338,6 +536,8 @@ HEARD: dict[Happening, AnEvent] = {
     Happening.DENIED: declined(InvalidField("x", "y")),
     Happening.UNREACHABLE: UNREACHABLE,
     Happening.ACCEPTED: ACCEPTED,
+    Happening.STARTED: Started("engine=e", Exactness.EXACT),
+    Happening.PROGRESS: Progress(Phase.DECODE),
     Happening.COMPLETED: COMPLETED,
     Happening.DECLINED: declined(WorkerDraining("a")),
     Happening.LOST: Lost("Socket closed"),
@@ -348,7 +548,8 @@ HEARD: dict[Happening, AnEvent] = {
 def test_every_story_ends_by_its_deadline_with_an_answer_or_an_error_and_tells_each_token_once(
     story: list[int], most: int, deciders: int, seed: int
 ) -> None:
-    flow = flow_of(Terms(3.0, max_attempts=most), tuple(f"d{number}" for number in range(deciders)), seed=seed)
+    policy = (ResumePolicy.FAST, ResumePolicy.EXACT, ResumePolicy.NEVER)[seed % 3]
+    flow = flow_of(Terms(3.0, max_attempts=most, resume=policy), tuple(f"d{number}" for number in range(deciders)), seed=seed)
     now, effect = 0.0, None
     told: list[int] = []
     for number in story:
@@ -361,6 +562,8 @@ def test_every_story_ends_by_its_deadline_with_an_answer_or_an_error_and_tells_e
             effect = flow.handle_timer(now)
         elif happening is Happening.TOKEN:
             effect = flow.hear(Token(len(told), 1, "x"), now)
+        elif happening is Happening.ACCEPTED:
+            effect = flow.hear(replace(ACCEPTED, seed=1 if number % 3 else None, resumed_from=len(told)), now)
         elif happening is Happening.DENIED and flow.state is State.ASKING:
             effect = flow.hear(Refused(UnknownModel("x")), now)
         else:

@@ -55,6 +55,10 @@ class Act:
     hangs_after: int | None = None
     ends_without_completion: bool = False
     first_index: int = 0
+    cannot_go_on: bool = False
+    says: tuple[worker_pb2.GenerateResponse, ...] = ()
+    seed: int | None = None
+    fingerprint: str = ""
 
 
 @dataclass
@@ -76,19 +80,31 @@ class StandInWorker(NotPlayed, WorkerServicer):
             await self._hang()
         if act.refusal is not None:
             await refuse(context, act.refusal)
+        told = 0 if act.cannot_go_on else request.generated.tokens
         yield worker_pb2.GenerateResponse(
             accepted=worker_pb2.GenerationAccepted(
-                request_id=request.request_id, worker_id=self.name, cache_result=state_pb2.CACHE_RESULT_HIT, queue_position=2
+                request_id=request.request_id,
+                worker_id=self.name,
+                cache_result=state_pb2.CACHE_RESULT_HIT,
+                queue_position=2,
+                seed=act.seed,
+                fingerprint=act.fingerprint,
+                resumed_from=told,
             )
         )
-        for index, text in enumerate(act.tokens):
+        if told:
+            started = worker_pb2.GenerationStarted(fingerprint=act.fingerprint, exactness=worker_pb2.EXACTNESS_EXACT)
+            yield worker_pb2.GenerateResponse(started=started)
+        for step in act.says:
+            yield step
+        for index, text in list(enumerate(act.tokens))[told:]:
             if index == act.breaks_after:
                 await break_off(context)
             if index == act.hangs_after:
                 await self._hang()
             yield worker_pb2.GenerateResponse(token=worker_pb2.Token(index=index + act.first_index, id=100 + index, text=text))
         if not act.ends_without_completion:
-            yield worker_pb2.GenerateResponse(completion=completion(len(act.tokens)))
+            yield worker_pb2.GenerateResponse(completion=completion(len(act.tokens), request))
 
     async def _hang(self) -> None:
         try:
@@ -99,12 +115,14 @@ class StandInWorker(NotPlayed, WorkerServicer):
     LoadModel = UnloadModel = ListModels = GetState = Drain = NotPlayed.answer_nothing
 
 
-def completion(tokens: int) -> worker_pb2.Completion:
+def completion(tokens: int, request: worker_pb2.GenerateRequest) -> worker_pb2.Completion:
     return worker_pb2.Completion(
         finish_reason=worker_pb2.FINISH_REASON_LENGTH,
         usage=worker_pb2.Usage(prompt_tokens=4, completion_tokens=tokens),
         timings=worker_pb2.Timings(queued_s=0.25, load_s=0.5, prefill_s=0.125, decode_s=1.0),
         cache_result=state_pb2.CACHE_RESULT_HIT,
+        resumes=request.generated.resumes + 1 if request.HasField("generated") else 0,
+        exactness=worker_pb2.EXACTNESS_EXACT,
     )
 
 

@@ -18,7 +18,7 @@ from roost.flow.heard import Decided, Declined, Heard, Lost, Refused, Unreachabl
 from roost.flow.served_times import ServedTimes
 from roost.flow.setbacks import Setback, setback_of
 from roost.flow.steps import Completed, FinishReason, Timings, Token, Usage
-from roost.flow.terms import ACCEPT_TIMEOUT_S, MAX_ATTEMPTS, Terms
+from roost.flow.terms import MAX_ATTEMPTS, SILENCE_S, Terms
 from roost.placement.decision import Decision
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
@@ -203,7 +203,7 @@ class Clients:
         if flight.flow is None or flight.flow.is_over:
             return
         if machine.number in self._cut:
-            self._agenda.at(self._agenda.now + ACCEPT_TIMEOUT_S, self._unanswered, flight)
+            self._agenda.at(self._agenda.now + SILENCE_S, self._unanswered, flight)
             return
         if not machine.is_up:
             self._hear(flight, _DIED, FAILED)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self, Unpack
@@ -24,7 +25,8 @@ from roost.cluster.errors import InvalidField, UnknownRequest
 from roost.flow.effects import Ask, Pause
 from roost.flow.flow import Flow
 from roost.flow.served_times import ServedTimes
-from roost.flow.terms import MAX_ATTEMPTS, Terms
+from roost.flow.steps import ResumePolicy
+from roost.flow.terms import MAX_ATTEMPTS, SILENCE_S, Terms
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 from roost.service.channels import open_channel
@@ -34,6 +36,7 @@ from roost.v1 import coordinator_pb2, scheduler_pb2, worker_pb2
 from roost.v1.coordinator_pb2_grpc import CoordinatorStub
 from roost.v1.scheduler_pb2_grpc import SchedulerStub
 
+GENERATION_ID_BYTES = 16
 WATCH_CALL_S = 300.0  # one watching call lives this long and is followed by the next
 
 
@@ -43,7 +46,8 @@ class RoostClient:
     `targets`: HOST:PORT, one or several (a sequence, or a text with commas or spaces); they are tried in order, the last one that
     answered first. `timeout_s` bounds every call but a generation or a load, which have `long_timeout_s`. Errors are
     `roost.cluster.errors` (what a server refused), those of `roost.client.errors`, and `RemoteError` for any other status; a `tls`
-    file that cannot be used is `CannotStart`. `tls` holds for the scheduler and the workers alike.
+    file that cannot be used is `CannotStart`. `tls` holds for the scheduler and the workers alike. `draw_id` gives 16 bytes that nobody can
+    guess: the name of a generation over all its attempts.
     """
 
     def __init__(
@@ -54,11 +58,13 @@ class RoostClient:
         long_timeout_s: float = 600.0,
         tls: TlsFiles | None = None,
         rng: Rng | None = None,
+        draw_id: Callable[[], bytes] = lambda: secrets.token_bytes(GENERATION_ID_BYTES),
     ) -> None:
         self._targets = TargetOrder(parse_targets(targets))
         self._timeout_s = timeout_s
         self._long_timeout_s = long_timeout_s
         self._rng: Rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._draw_id = draw_id
         self._channels = ChannelCache(lambda address: open_channel(address, tls=tls))
         # A worker that is unavailable is not asked again: the scheduler names another one sooner.
         self._worker_channels = ChannelCache(lambda address: open_channel(address, tls=tls, has_retries=False))
@@ -110,14 +116,15 @@ class RoostClient:
         return decision_from_wire(wire)
 
     async def generate(self, model: str, prompt: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[Event, None]:
-        """Scheduled (once an attempt), Accepted, one Token each, Completed. Ending the iteration ends the call on the worker.
+        """Scheduled and Accepted (once an attempt), one Token each, Completed; Progress (once a second) while there is no token.
 
-        A worker that refuses or is lost before the first token is left out and another one asked, up to `max_attempts` times. A scheduler
-        that is not reached, or has no worker or no room, is asked again until there is no time left.
+        A worker that refuses or is lost before the first token is left out and another one asked, up to `max_attempts` times. One that is
+        lost later, or says nothing for `silence_s`, is replaced by one that goes on from the last token, and Resumed says so. A scheduler
+        that is not reached, or has no worker or no room, is asked again until there is no time left. Ending the iteration ends the call.
         Raises what `schedule` raises, NoWorkerTookIt, GenerationInterrupted (with the text so far), CallTimedOut, EngineFailed,
         ModelLoadFailed. Close it (`contextlib.aclosing`) where a loop may be left early and something still holds the iterator.
         """
-        request = generate_request(model, prompt, options.get("request_id") or uuid.uuid4().hex, options)
+        request = generate_request(model, prompt, options.get("request_id") or uuid.uuid4().hex, options, self._draw_id())
         timeout_s = options.get("timeout_s")
         terms = Terms(
             timeout_s or self._long_timeout_s,
@@ -125,6 +132,8 @@ class RoostClient:
             max_attempts=options.get("max_attempts", MAX_ATTEMPTS),
             may_wait=options.get("allow_queueing", True),
             answer_s=self._timeout_s,
+            resume=options.get("resume", ResumePolicy.FAST),
+            silence_s=options.get("silence_s", SILENCE_S),
         )
 
         async def ask(asked: Ask[Target]) -> Decision:
@@ -142,7 +151,7 @@ class RoostClient:
         run = GenerationRun(flow, ask, self._worker_channels, options.get("on_pause", _keep_quiet))
         async with aclosing(run.events(request)) as events:
             async for event in events:
-                if isinstance(event, Completed):
+                if isinstance(event, Completed) and not event.resumes:  # else its times are those of a part
                     self._served_times.note(kind, event.timings.served_s)
                 yield event
 

@@ -10,6 +10,7 @@ from roost.client.results import (
     FinishReason,
     ModelSnapshot,
     Plane,
+    Progress,
     Timings,
     Token,
     Usage,
@@ -17,6 +18,8 @@ from roost.client.results import (
     WorkerSnapshot,
 )
 from roost.cluster.worker_state import CacheResult, CatalogueModel, Liveness
+from roost.flow.steps import Exactness, Phase, ResumePolicy, Started
+from roost.flow.told import Told
 from roost.placement.decision import Action
 from roost.service.codec import state_from_wire
 from roost.v1 import coordinator_pb2, scheduler_pb2, state_pb2, worker_pb2
@@ -36,6 +39,19 @@ _CACHE_RESULTS = {
     state_pb2.CACHE_RESULT_HIT: CacheResult.HIT,
     state_pb2.CACHE_RESULT_COLD_START: CacheResult.COLD_START,
     state_pb2.CACHE_RESULT_JOIN: CacheResult.JOIN,
+}
+_PHASES = {
+    worker_pb2.GENERATION_PHASE_QUEUED: Phase.QUEUED,
+    worker_pb2.GENERATION_PHASE_LOADING: Phase.LOADING,
+    worker_pb2.GENERATION_PHASE_PREFILL: Phase.PREFILL,
+    worker_pb2.GENERATION_PHASE_DECODE: Phase.DECODE,
+}
+_EXACTNESS = {worker_pb2.EXACTNESS_EXACT: Exactness.EXACT, worker_pb2.EXACTNESS_APPROXIMATE: Exactness.APPROXIMATE}
+_EXACTNESS_TO_WIRE = {exactness: wire for wire, exactness in _EXACTNESS.items()}
+RESUME_POLICIES = {
+    ResumePolicy.EXACT: worker_pb2.RESUME_POLICY_EXACT,
+    ResumePolicy.FAST: worker_pb2.RESUME_POLICY_FAST,
+    ResumePolicy.NEVER: worker_pb2.RESUME_POLICY_NEVER,
 }
 _FINISH_REASONS = {worker_pb2.FINISH_REASON_STOP: FinishReason.STOP, worker_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH}
 
@@ -58,7 +74,36 @@ def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:
 
 
 def accepted_from_wire(wire: worker_pb2.GenerationAccepted) -> Accepted:
-    return Accepted(wire.request_id, wire.worker_id, _CACHE_RESULTS.get(wire.cache_result), wire.queue_position)
+    return Accepted(
+        wire.request_id,
+        wire.worker_id,
+        _CACHE_RESULTS.get(wire.cache_result),
+        wire.queue_position,
+        wire.seed if wire.HasField("seed") else None,
+        wire.fingerprint,
+        wire.resumed_from,
+    )
+
+
+def started_from_wire(wire: worker_pb2.GenerationStarted) -> Started:
+    return Started(wire.fingerprint, _EXACTNESS.get(wire.exactness, Exactness.UNKNOWN), wire.approximate_because)
+
+
+def progress_from_wire(wire: worker_pb2.Progress) -> Progress:
+    return Progress(_PHASES.get(wire.phase, Phase.UNKNOWN), wire.ahead, wire.fraction, wire.eta_s)
+
+
+def told_to_wire(told: Told) -> worker_pb2.Generated:
+    """Raises nothing: what does not fit, the worker refuses."""
+    return worker_pb2.Generated(
+        ids=told.ids,
+        text=told.text,
+        tokens=len(told.tokens),
+        fingerprint=told.fingerprint,
+        resumes=told.resumes,
+        exactness=_EXACTNESS_TO_WIRE.get(told.exactness, worker_pb2.EXACTNESS_UNSPECIFIED),
+        approximate_because=told.approximate_because,
+    )
 
 
 def token_from_wire(wire: worker_pb2.Token) -> Token:
@@ -71,6 +116,9 @@ def completed_from_wire(wire: worker_pb2.Completion) -> Completed:
         usage=Usage(wire.usage.prompt_tokens, wire.usage.completion_tokens),
         timings=Timings(wire.timings.queued_s, wire.timings.load_s, wire.timings.prefill_s, wire.timings.decode_s),
         cache=_CACHE_RESULTS.get(wire.cache_result),
+        resumes=wire.resumes,
+        exactness=_EXACTNESS.get(wire.exactness, Exactness.UNKNOWN),
+        approximate_because=wire.approximate_because,
     )
 
 

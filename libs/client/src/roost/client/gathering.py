@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roost.client.results import Accepted, Completed, Decision, Event, Generation, Scheduled, Token
+from roost.client.results import Accepted, Completed, Decision, Event, Generation, Resumed, Scheduled, Token
 
 
 class Gathering:
@@ -11,6 +11,7 @@ class Gathering:
     def __init__(self) -> None:
         self._decisions: list[Decision] = []
         self._tokens: list[Token] = []
+        self._resumed: list[Resumed] = []
         self._request_id = ""
         self._completed: Completed | None = None
 
@@ -21,6 +22,8 @@ class Gathering:
                 self._request_id = event.decision.request_id
             case Accepted():
                 self._request_id = event.request_id
+            case Resumed():
+                self._resumed.append(event)
             case Token():
                 self._tokens.append(event)
             case Completed():
@@ -44,4 +47,8 @@ class Gathering:
             timings=self._completed.timings,
             cache=self._completed.cache,
             finish_reason=self._completed.finish_reason,
+            resumed=tuple(self._resumed),
+            resumes=self._completed.resumes,
+            exactness=self._completed.exactness,
+            approximate_because=self._completed.approximate_because,
         )

@@ -10,14 +10,15 @@ import grpc
 
 from roost.client.caller import NotAnswered, has_details, is_transport_failure, why
 from roost.client.channels import CannotConnect, ChannelCache, connect
-from roost.client.codec import accepted_from_wire, completed_from_wire, token_from_wire
-from roost.client.results import Accepted, Completed, Decision, Event, Scheduled, Token
+from roost.client.codec import accepted_from_wire, completed_from_wire, progress_from_wire, started_from_wire, token_from_wire, told_to_wire
+from roost.client.results import Accepted, Completed, Decision, Event, Progress, Scheduled, Token
 from roost.client.targets import Target
 from roost.cluster.errors import RoostError
-from roost.flow.effects import Ask, Call, Effect, Emit, Fail, Pause
+from roost.flow.effects import Ask, Call, Effect, Emit, Fail, GoOn, Pause
 from roost.flow.flow import Flow
 from roost.flow.heard import Decided, Declined, Heard, Lost, Refused, Unreachable
 from roost.flow.setbacks import Setback, setback_of
+from roost.flow.steps import Started
 from roost.flow.terms import REACH_TIMEOUT_S
 from roost.service.errors import RemoteError, from_rpc_error, retry_after_s
 from roost.v1 import worker_pb2
@@ -103,12 +104,16 @@ class WorkerCall:
             yield answer
 
 
-def _step_of(response: worker_pb2.GenerateResponse) -> Accepted | Token | Completed | None:
+def _step_of(response: worker_pb2.GenerateResponse) -> Accepted | Started | Progress | Token | Completed | None:
     match response.WhichOneof("event"):
         case "accepted":
             return accepted_from_wire(response.accepted)
         case "token":
             return token_from_wire(response.token)
+        case "started":
+            return started_from_wire(response.started)
+        case "progress":
+            return progress_from_wire(response.progress)
         case "completion":
             return completed_from_wire(response.completion)
     return None  # a step that a newer worker may have
@@ -130,17 +135,19 @@ class GenerationRun:
         self._channels = channels
         self._on_pause = on_pause
         self._doing: AsyncGenerator[_ClientHeard, None] | None = None
+        self._address = ""  # of the worker that is called
 
     async def events(self, request: worker_pb2.GenerateRequest) -> AsyncGenerator[Event, None]:
-        """Scheduled (once an attempt), Accepted, Tokens, Completed. Raises as `RoostClient.generate` says."""
-        effect = self._flow.begin()
+        """Scheduled (once an attempt) and what the flow hands on. Raises as `RoostClient.generate` says."""
+        effect, clock = self._flow.begin(), asyncio.get_running_loop().time
         try:
             while True:
                 if isinstance(effect, Emit):
                     yield effect.step
                     if self._flow.is_over:
                         return
-                else:
+                    self._flow.listens(clock())
+                elif not isinstance(effect, GoOn):
                     await self._end_doing()
                     if isinstance(effect, Call):
                         yield Scheduled(effect.decision, effect.attempt, effect.previous)
@@ -159,9 +166,9 @@ class GenerationRun:
         match effect:
             case Ask():
                 return self._answer(effect)
-            case Call(decision, waited_s=waited_s):
-                request.request_id, request.decision_id = decision.request_id, decision.decision_id
-                request.waited_s, request.waited_for_load = waited_s, decision.waited_for_load
+            case Call(decision):
+                self._address = decision.worker_address
+                _write_attempt(request, effect)
                 return WorkerCall(self._channels, effect, request).heard()
             case Fail(error):
                 raise error
@@ -180,7 +187,10 @@ class GenerationRun:
             async with asyncio.timeout_at(at):
                 heard = await anext(self._doing)
         except TimeoutError:
-            return self._flow.handle_timer(clock())
+            effect = self._flow.handle_timer(clock())
+            if not self._flow.is_over:  # the worker fell silent: its connection may be what is dead
+                self._channels.forget(self._address)
+            return effect
         return self._flow.hear(heard, clock())
 
     async def _answer(self, ask: Ask[Target]) -> AsyncGenerator[_ClientHeard, None]:
@@ -192,3 +202,15 @@ class GenerationRun:
         except RoostError as error:
             heard = Refused(error)
         yield heard
+
+
+def _write_attempt(request: worker_pb2.GenerateRequest, call: Call[Decision]) -> None:
+    """Makes it the request of this call: by whom it was sent, and what it goes on from."""
+    decision = call.decision
+    request.request_id, request.decision_id = decision.request_id, decision.decision_id
+    request.waited_s, request.waited_for_load = call.waited_s, decision.waited_for_load
+    request.attempt = call.attempt
+    if call.seed is not None:
+        request.seed = call.seed
+    if call.told is not None:
+        request.generated.CopyFrom(told_to_wire(call.told))

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from roost.cluster.worker_state import CacheResult, CatalogueModel, Liveness, WorkerState
-from roost.flow.steps import Accepted, Completed, FinishReason, Timings, Token, Usage
+from roost.flow.steps import Accepted, Completed, Exactness, FinishReason, Phase, Progress, Resumed, ResumePolicy, Timings, Token, Usage
 from roost.placement.decision import Action
 
 __all__ = [
@@ -15,10 +15,15 @@ __all__ = [
     "Completed",
     "Decision",
     "Event",
+    "Exactness",
     "FinishReason",
     "Generation",
     "ModelSnapshot",
+    "Phase",
     "Plane",
+    "Progress",
+    "ResumePolicy",
+    "Resumed",
     "Scheduled",
     "Timings",
     "Token",
@@ -65,12 +70,15 @@ class Scheduled:
     previous: str = ""
 
 
-Event = Scheduled | Accepted | Token | Completed
+Event = Scheduled | Accepted | Progress | Resumed | Token | Completed
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A whole generation. `decisions` has one entry an attempt; the last one's worker made the text."""
+    """A whole generation. `decisions` has one entry an attempt; the last one's worker made the text, or, where it was resumed, its end.
+
+    `exactness`: whether the text reads as it would have without its `resumes`, and if not, why.
+    """
 
     request_id: str
     text: str
@@ -80,6 +88,10 @@ class Generation:
     timings: Timings
     cache: CacheResult | None
     finish_reason: FinishReason
+    resumed: tuple[Resumed, ...] = ()
+    resumes: int = 0
+    exactness: Exactness = Exactness.UNKNOWN
+    approximate_because: str = ""
 
     @property
     def worker_id(self) -> str:

@@ -6,7 +6,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from roost.cluster.errors import RoostError
 from roost.flow.heard import DecisionT
-from roost.flow.steps import Accepted, Completed, Token
+from roost.flow.steps import Accepted, Completed, Progress, Resumed, Token
+from roost.flow.told import Told
 
 TargetT = TypeVar("TargetT")
 
@@ -28,7 +29,8 @@ class Ask(NamedTuple, Generic[TargetT]):
 class Call(NamedTuple, Generic[DecisionT]):
     """Send the request to the worker that was chosen, which has `answer_s` to say that it has it. `attempt` counts from 1.
 
-    `previous` says what went wrong before, "" on the first; `waited_s` is since the generation was asked for.
+    `previous` says what went wrong before, "" on the first; `waited_s` is since the generation was asked for. `told`: what it goes on from,
+    None where it begins; `seed`: the one that holds, None as long as no worker chose one.
     """
 
     decision: DecisionT
@@ -37,12 +39,18 @@ class Call(NamedTuple, Generic[DecisionT]):
     waited_s: float
     answer_s: float
     timeout_s: float
+    seed: int | None = None
+    told: Told | None = None
 
 
 class Emit(NamedTuple):
     """Hand it on to the caller."""
 
-    step: Accepted | Token | Completed
+    step: Accepted | Progress | Resumed | Token | Completed
+
+
+class GoOn(NamedTuple):
+    """Nothing new: what is being done goes on."""
 
 
 class Pause(NamedTuple):
@@ -58,4 +66,4 @@ class Fail(NamedTuple):
     error: RoostError
 
 
-Effect = Ask[TargetT] | Call[DecisionT] | Emit | Pause | Fail
+Effect = Ask[TargetT] | Call[DecisionT] | Emit | GoOn | Pause | Fail

@@ -41,7 +41,7 @@ class CallTimedOut(RoostError):
 
 
 class NoWorkerTookIt(RoostError):
-    """Every attempt ended with a worker that refused or was lost before the first token; `failures` has one entry a worker asked."""
+    """Every attempt ended with a worker that refused or was lost; `failures` has one entry a worker asked."""
 
     reason = "NO_WORKER_TOOK_IT"
 
@@ -51,7 +51,10 @@ class NoWorkerTookIt(RoostError):
 
 
 class GenerationInterrupted(RoostError):
-    """The worker was lost, or time ran out, after the first token. `text` and `tokens` are what arrived until then."""
+    """It failed after the first token: its worker was lost and it could not or should not be continued, or time ran out.
+
+    `text` and `tokens` are what arrived until then; the cause says what went wrong last.
+    """
 
     reason = "GENERATION_INTERRUPTED"
 

@@ -1,8 +1,8 @@
 """One generation, from the first question to its last token: an automaton that walks `table`, and does no IO.
 
 State: where it is, the deciders not asked yet in this round, the workers left out, the tokens told, what went wrong. Invariants: every
-event has a row or is an error that names it; tokens are told once each, in order; nothing happens after DONE and FAILED; it ends by its
-deadline, provided that it is told of the time that `next_timer` names.
+event has a row or is an error that names it; tokens are told once each, in order, over all workers that make them; nothing happens after
+DONE and FAILED; it ends by its deadline, provided that it is told of the time that `next_timer` names.
 """
 
 from __future__ import annotations
@@ -11,25 +11,30 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Generic
 
 from roost.cluster.errors import NoCapacity, NoWorkers, RoostError
-from roost.flow.effects import Ask, Call, Effect, Emit, Fail, Pause, TargetT
-from roost.flow.errors import CallTimedOut, ClusterUnreachable, Failure, GenerationInterrupted, NoWorkerTookIt
+from roost.flow.effects import Ask, Call, Effect, Emit, Fail, GoOn, Pause, TargetT
+from roost.flow.errors import CallTimedOut, ClusterUnreachable, Failure, GenerationInterrupted
 from roost.flow.heard import Decided, DecisionT, Declined, Heard, Lost, Refused, Unreachable
 from roost.flow.setbacks import Setback, Setbacks
-from roost.flow.steps import Accepted, Completed, Token
+from roost.flow.steps import Accepted, Completed, Progress, Resumed, ResumePolicy, Started, Token
 from roost.flow.table import Act, Happening, State, row_of
-from roost.flow.terms import ACCEPT_TIMEOUT_S, MAX_WAITED_S, REACH_TIMEOUT_S, Terms
+from roost.flow.terms import MAX_RESUMES, MAX_WAITED_S, REACH_TIMEOUT_S, RETURN_S, Terms
+from roost.flow.told import Tale
 from roost.placement.rng import Rng
 
 LEAST_S: Final = 0.001  # no call is made with no time at all
 LATEST_START: Final = 0.5  # of what is left: at most so much is kept for the generation itself, whatever others of its kind took
 _NOBODY: Final[frozenset[str]] = frozenset()
 _OVER: Final = frozenset({State.DONE, State.FAILED})
+_PAUSES: Final = frozenset({State.WAITING, State.RESUMING})
+_TAKEN: Final = frozenset({State.ACCEPTED, State.STREAMING})
 _METHODS: Final[Mapping[Act, str]] = {act: f"_{act.name.lower()}" for act in Act}  # each deed is the method of its name
 _HAPPENINGS: Final[Mapping[type, Happening]] = {
     Decided: Happening.DECIDED,
     Unreachable: Happening.UNREACHABLE,
     Lost: Happening.LOST,
     Accepted: Happening.ACCEPTED,
+    Started: Happening.STARTED,
+    Progress: Happening.PROGRESS,
     Token: Happening.TOKEN,
     Completed: Happening.COMPLETED,
 }
@@ -47,17 +52,18 @@ class Flow(Generic[TargetT, DecisionT]):
         "_cause",
         "_deadline",
         "_decision",
-        "_failures",
-        "_load_error",
+        "_heard_at",
+        "_is_watched",
+        "_lost_worker",
         "_may_wait",
         "_pause_until",
         "_retries",
         "_rng",
         "_served_s",
         "_setbacks",
+        "_tale",
         "_targets",
         "_terms",
-        "_tokens",
         "_unreached",
         "attempt",
         "state",
@@ -80,10 +86,11 @@ class Flow(Generic[TargetT, DecisionT]):
         self.attempt = 0  # workers called so far
         self._setbacks: Setbacks | None = None
         self._decision: DecisionT | None = None
-        self._tokens: list[Token] = []
-        self._failures: list[Failure] = []  # one a worker
+        self._tale = Tale()
+        self._is_watched = False  # the worker that has it speaks every second, if only to say that there is no token
+        self._lost_worker = ""  # the last that told tokens
+        self._heard_at = now  # when it was last heard, or listened to
         self._cause: RoostError | None = None  # of the last pause, where it was the deciders
-        self._load_error: RoostError | None = None
 
     @property
     def is_over(self) -> bool:
@@ -93,7 +100,12 @@ class Flow(Generic[TargetT, DecisionT]):
     @property
     def is_waiting(self) -> bool:
         """Whether all it waits for is time."""
-        return self.state is State.WAITING
+        return self.state in _PAUSES
+
+    @property
+    def told(self) -> int:
+        """Tokens told so far."""
+        return len(self._tale.tokens)
 
     def begin(self) -> Effect[TargetT, DecisionT]:
         """What is done first."""
@@ -101,17 +113,34 @@ class Flow(Generic[TargetT, DecisionT]):
 
     def hear(self, heard: Heard[DecisionT], now: float) -> Effect[TargetT, DecisionT]:
         """Something happened: what is to be done now, in place of what was being done (but `Emit`: it goes on). Raises NoRow."""
-        if type(heard) is Token and heard.index != len(self._tokens):
-            heard = Lost(f"it sent token {heard.index} where {len(self._tokens)} was due")
+        self._heard_at = now
+        if type(heard) is Token:
+            if heard.index != len(self._tale.tokens):
+                heard = Lost(f"it sent token {heard.index} where {len(self._tale.tokens)} was due")
+        elif type(heard) is Accepted or type(heard) is Started:
+            misfit = self._tale.misfit(heard, self._terms.resume)
+            heard = Lost(misfit, Setback.CANNOT_GO_ON) if misfit else heard
         return self._step(_HAPPENINGS.get(type(heard)) or _judged(heard), heard, now)
+
+    def listens(self, now: float) -> None:
+        """Nobody listened to the worker until now, because the caller was busy: that was not its silence."""
+        self._heard_at = now
 
     def next_timer(self) -> float:
         """When `handle_timer` is to be called at the latest, as long as it is not over."""
-        return self._pause_until if self.state is State.WAITING else self._deadline
+        if self.state in _PAUSES:
+            return self._pause_until
+        if self._is_watched and self.state in _TAKEN:
+            return min(self._deadline, self._heard_at + self._terms.silence_s)
+        return self._deadline
 
     def handle_timer(self, now: float) -> Effect[TargetT, DecisionT]:
         """The time of `next_timer` has come."""
-        return self._step(Happening.PAUSE_OVER if self.state is State.WAITING else Happening.DEADLINE, None, now)
+        if self.state in _PAUSES:
+            return self._step(Happening.PAUSE_OVER, None, now)
+        if self.next_timer() < self._deadline:
+            return self._step(Happening.LOST, Lost(f"it said nothing for {self._terms.silence_s:g} s"), now)
+        return self._step(Happening.DEADLINE, None, now)
 
     # --- what rows do -------------------------------------------------------------------------------
 
@@ -148,23 +177,41 @@ class Flow(Generic[TargetT, DecisionT]):
         self.attempt += 1
         self._asked = 0
         self._unreached.clear()
-        previous = str(self._failures[-1]) if self._failures else ""
+        self._is_watched = False
+        previous = "" if self._setbacks is None else str(self._setbacks.failures[-1])
         waited_s = min(MAX_WAITED_S, max(0.0, now - self._began_at))
         left_s = max(LEAST_S, self._deadline - now)
-        return Call(heard.decision, self.attempt, previous, waited_s, min(left_s, ACCEPT_TIMEOUT_S), left_s)
+        answer_s, tale = min(left_s, self._terms.silence_s), self._tale
+        return Call(heard.decision, self.attempt, previous, waited_s, answer_s, left_s, tale.seed, tale.told())
 
     def _emit(self, heard: Heard[DecisionT] | None, _: float) -> Emit:
-        assert isinstance(heard, Accepted | Token | Completed)  # noqa: S101  # as the table says
         if type(heard) is Token:
-            self._tokens.append(heard)
+            self._tale.tokens.append(heard)
+            return Emit(heard)
+        assert isinstance(heard, Accepted | Progress | Completed)  # noqa: S101  # as the table says
+        if type(heard) is Accepted:
+            self._tale.accepted(heard)
+            self._is_watched = bool(heard.fingerprint) or heard.seed is not None  # older workers, which say neither, may be silent
+        elif type(heard) is Progress:
+            self._is_watched = True
         return Emit(heard)
+
+    def _begin(self, heard: Heard[DecisionT] | None, _: float) -> Emit | GoOn:
+        assert isinstance(heard, Started)  # noqa: S101  # as the table says
+        assert self._decision is not None  # noqa: S101  # it was called
+        self._is_watched = True
+        tale = self._tale
+        tale.started(heard)
+        if not tale.tokens:
+            return GoOn()
+        return Emit(Resumed(self._lost_worker, self._decision.worker_id, len(tale.tokens), tale.exactness, tale.approximate_because))
 
     def _pause(self, heard: Heard[DecisionT] | None, now: float) -> Effect[TargetT, DecisionT]:
         """The decider has nobody, or no room, now. Where it has nobody but those left out, they are let in again."""
         assert isinstance(heard, Refused)  # noqa: S101  # as the table says
         wish_s, setbacks = getattr(heard.error, "retry_after_s", 0.0), self._setbacks
         if isinstance(heard.error, NoWorkers) and setbacks is not None and setbacks.left_out:
-            if setbacks.is_hopeless:
+            if setbacks.is_hopeless or (self.told and setbacks.is_stuck and now >= self._asking_since + RETURN_S):
                 return self._step(Happening.GAVE_UP, None, now)
             wish_s = setbacks.let_in() or wish_s
         elif isinstance(heard.error, NoWorkers):
@@ -177,21 +224,23 @@ class Flow(Generic[TargetT, DecisionT]):
         self._unreached.clear()
         return self._rest(0.0, now)
 
+    def _resume(self, heard: Heard[DecisionT] | None, now: float) -> Effect[TargetT, DecisionT]:
+        """From now on its deadline bounds it, and a number of failures that no honest run of bad luck reaches."""
+        self._setbacks = self._setbacks or Setbacks(self._terms.max_attempts)
+        self._setbacks.most = self._terms.max_attempts + MAX_RESUMES
+        assert self._decision is not None  # noqa: S101  # it was called
+        self._lost_worker = self._decision.worker_id
+        return self._leave_out(heard, now)
+
     def _leave_out(self, heard: Heard[DecisionT] | None, now: float) -> Effect[TargetT, DecisionT]:
         assert self._decision is not None  # noqa: S101  # it was called
-        if self._setbacks is None:
-            self._setbacks = Setbacks(self._terms.max_attempts)
-        worker_id, setbacks = self._decision.worker_id, self._setbacks
+        setbacks = self._setbacks = self._setbacks or Setbacks(self._terms.max_attempts)
+        worker_id = self._decision.worker_id
         if isinstance(heard, Declined) and heard.setback is not None:
-            why = str(heard.error)
-            setbacks.worker_failed(worker_id, heard.setback, wish_s=heard.wish_s)
-            if heard.setback is Setback.CANNOT_LOAD:
-                self._load_error = heard.error
+            setbacks.worker_refused(worker_id, heard.error, heard.setback, heard.wish_s)
         else:
             assert isinstance(heard, Lost)  # noqa: S101  # as the table says
-            why = heard.why
-            setbacks.worker_failed(worker_id, Setback.LOST)
-        self._failures.append(Failure(worker_id, why))
+            setbacks.worker_failed(Failure(worker_id, heard.why), heard.setback)
         self._cause = None
         self._asking_since, self._retries = now, setbacks.made - 1
         return self._rest(0.0, now)
@@ -201,8 +250,10 @@ class Flow(Generic[TargetT, DecisionT]):
         self._retries += 1
         self._asked = 0
         self._pause_until = now + wait_s
-        has_attempts = self._setbacks is None or not self._setbacks.is_over
-        if has_attempts and self._pause_until < self._deadline:
+        may_go_on = self._setbacks is None or not self._setbacks.is_over
+        if self.state is State.RESUMING and self._terms.resume is ResumePolicy.NEVER:
+            may_go_on = False
+        if may_go_on and self._pause_until < self._deadline:
             return Pause(wait_s, self._cause)
         return self._step(Happening.GAVE_UP, None, now)
 
@@ -210,42 +261,37 @@ class Flow(Generic[TargetT, DecisionT]):
 
     def _fail(self, heard: Heard[DecisionT] | None, _: float) -> Fail:
         assert isinstance(heard, Refused | Declined)  # noqa: S101  # as the table says
-        return Fail(heard.error)
+        return self._failed(heard.error)
 
     def _time_out(self, _: Heard[DecisionT] | None, __: float) -> Fail:
         """A generation that reached no decider says so."""
         if self._decision is None and isinstance(self._cause, ClusterUnreachable):
             return Fail(self._cause)
-        return Fail(CallTimedOut("the generation", self._terms.timeout_s))
+        return self._failed(CallTimedOut("the generation", self._terms.timeout_s))
 
     def _give_up(self, _: Heard[DecisionT] | None, __: float) -> Fail:
         """With the decider's words where no worker was called, with the worker's own where none can load the model."""
-        setbacks = self._setbacks
-        if setbacks is None:
-            assert self._cause is not None  # noqa: S101  # no pause without a reason
-            return Fail(self._cause)
-        if setbacks.is_hopeless:
-            assert self._load_error is not None  # noqa: S101  # that is what was hopeless
-            return Fail(self._load_error)
-        last = f"gave up after {setbacks.made} attempts" if setbacks.is_over else "there was no time for another attempt"
-        error = NoWorkerTookIt(self._failures, last)
-        error.__cause__ = self._cause
-        return Fail(error)
+        error = self._cause if self._setbacks is None else self._setbacks.error(self._cause)
+        assert error is not None  # noqa: S101  # no pause without a reason
+        return self._failed(error)
 
-    def _interrupt(self, heard: Heard[DecisionT] | None, _: float) -> Fail:
-        assert self._decision is not None  # noqa: S101  # it was called
-        match heard:
-            case Lost(why):
-                pass
-            case Declined(error):
-                why = str(error)
-            case _:
-                why = "did not answer in time"
-        return Fail(GenerationInterrupted(self._decision.worker_id, why, self._tokens))
+    def _interrupt(self, _: Heard[DecisionT] | None, __: float) -> Fail:
+        assert self._setbacks is not None  # noqa: S101  # something was lost
+        last = self._setbacks.failures[-1]
+        return Fail(GenerationInterrupted(last.who, last.why, self._tale.tokens))
+
+    def _failed(self, error: RoostError) -> Fail:
+        """After the first token it is an interruption, with the text so far."""
+        tale, decision = self._tale, self._decision
+        if decision is None or not tale.tokens:
+            return Fail(error)
+        interrupted = GenerationInterrupted(decision.worker_id, str(error), tale.tokens)
+        interrupted.__cause__ = error
+        return Fail(interrupted)
 
     def __repr__(self) -> str:
         worker = "" if self._decision is None else f" {self._decision.worker_id}"
-        return f"<Flow {self.state.value}{worker}, attempt {self.attempt}, {len(self._tokens)} tokens, {self._setbacks or 'no setbacks'}>"
+        return f"<Flow {self.state.value}{worker}, attempt {self.attempt}, {self.told} tokens, {self._setbacks or 'no setbacks'}>"
 
 
 def _judged(heard: object) -> Happening:

@@ -1,4 +1,4 @@
-"""What a flow is told: one value for each thing that may happen to a generation. `Accepted`, `Token` and `Completed` are in `steps`."""
+"""What a flow is told: one value for each thing that may happen to a generation. What workers tell is in `steps`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from roost.cluster.errors import RoostError
 from roost.flow.errors import Failure
 from roost.flow.setbacks import Setback
-from roost.flow.steps import Accepted, Completed, Token
+from roost.flow.steps import Accepted, Completed, Progress, Started, Token
 
 
 class Choice(Protocol):
@@ -39,7 +39,7 @@ class Unreachable(NamedTuple):
 
 
 class Declined(NamedTuple):
-    """The worker that was called refused, or gave up before the first token. `setback` None: every other worker would too."""
+    """The worker that was called refused, or gave up. `setback` None: every other worker would too."""
 
     error: RoostError
     setback: Setback | None
@@ -47,9 +47,10 @@ class Declined(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """The worker was not reached, the connection to it broke, or what it sent makes no sense."""
+    """The worker was not reached, fell silent, the connection to it broke, or what it sent makes no sense."""
 
     why: str
+    setback: Setback = Setback.LOST
 
 
-Heard = Decided[DecisionT] | Refused | Unreachable | Declined | Lost | Accepted | Token | Completed
+Heard = Decided[DecisionT] | Refused | Unreachable | Declined | Lost | Accepted | Started | Progress | Token | Completed

@@ -1,7 +1,8 @@
 """A generation as a table: in which state, upon which event, it goes to which state, and what is done. `docs/flow.md` shows it.
 
 Two events come from the flow itself, when what the row before said cannot be done: `ALL_TRIED` (no decider is left to be asked now) and
-`GAVE_UP` (there is no time, or no attempt, for another try).
+`GAVE_UP` (there is no time, or no attempt, for another try, or none is wanted). Whatever fails it after the first token, the caller is told
+GenerationInterrupted, with the tokens so far.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class State(StrEnum):
     CALLING = "CALLING"
     ACCEPTED = "ACCEPTED"
     STREAMING = "STREAMING"
+    RESUMING = "RESUMING"
     DONE = "DONE"
     FAILED = "FAILED"
 
@@ -29,6 +31,7 @@ MEANINGS: Final[Mapping[State, str]] = {
     State.CALLING: "a worker has been called and has not answered yet",
     State.ACCEPTED: "it has the request; no token yet",
     State.STREAMING: "tokens come",
+    State.RESUMING: "its worker is lost; a pause before a decider is asked for another one, which goes on from the last token",
     State.DONE: "completed",
     State.FAILED: "the caller was told why not",
 }
@@ -46,6 +49,8 @@ class Happening(StrEnum):
     GAVE_UP = "no time or attempt left"
     ACCEPTED = "accepted"
     TOKEN = "token"  # noqa: S105  # no secret
+    STARTED = "started"
+    PROGRESS = "progress"
     COMPLETED = "completed"
     DECLINED = "declined"
     LOST = "lost"
@@ -62,6 +67,8 @@ class Act(StrEnum):
     LEAVE_OUT = "leave the worker out, pause"
     CALL = "call the worker"
     EMIT = "hand it on to the caller"
+    BEGIN = "note what the text depends on; tell the caller if it goes on"
+    RESUME = "leave the worker out, pause, unless it is not to be continued"
     FAIL = "fail: as it was refused"
     TIME_OUT = "fail: timed out"
     GIVE_UP = "fail: what went wrong last"
@@ -87,24 +94,32 @@ TABLE: Final[Mapping[tuple[State, Happening], Row]] = {
     (_S.WAITING, _H.PAUSE_OVER): Row(_S.ASKING, _A.ASK),
     (_S.WAITING, _H.GAVE_UP): Row(_S.FAILED, _A.GIVE_UP),
     (_S.CALLING, _H.ACCEPTED): Row(_S.ACCEPTED, _A.EMIT),
+    (_S.CALLING, _H.STARTED): Row(_S.CALLING, _A.BEGIN),
+    (_S.CALLING, _H.PROGRESS): Row(_S.CALLING, _A.EMIT),
     (_S.CALLING, _H.TOKEN): Row(_S.STREAMING, _A.EMIT),
     (_S.CALLING, _H.COMPLETED): Row(_S.DONE, _A.EMIT),
     (_S.CALLING, _H.DECLINED): Row(_S.WAITING, _A.LEAVE_OUT),
     (_S.CALLING, _H.LOST): Row(_S.WAITING, _A.LEAVE_OUT),
     (_S.CALLING, _H.DENIED): Row(_S.FAILED, _A.FAIL),
     (_S.CALLING, _H.DEADLINE): Row(_S.FAILED, _A.TIME_OUT),
+    (_S.ACCEPTED, _H.STARTED): Row(_S.ACCEPTED, _A.BEGIN),
+    (_S.ACCEPTED, _H.PROGRESS): Row(_S.ACCEPTED, _A.EMIT),
     (_S.ACCEPTED, _H.TOKEN): Row(_S.STREAMING, _A.EMIT),
     (_S.ACCEPTED, _H.COMPLETED): Row(_S.DONE, _A.EMIT),
     (_S.ACCEPTED, _H.DECLINED): Row(_S.WAITING, _A.LEAVE_OUT),
     (_S.ACCEPTED, _H.LOST): Row(_S.WAITING, _A.LEAVE_OUT),
     (_S.ACCEPTED, _H.DENIED): Row(_S.FAILED, _A.FAIL),
     (_S.ACCEPTED, _H.DEADLINE): Row(_S.FAILED, _A.TIME_OUT),
+    (_S.STREAMING, _H.STARTED): Row(_S.STREAMING, _A.BEGIN),
+    (_S.STREAMING, _H.PROGRESS): Row(_S.STREAMING, _A.EMIT),
     (_S.STREAMING, _H.TOKEN): Row(_S.STREAMING, _A.EMIT),
     (_S.STREAMING, _H.COMPLETED): Row(_S.DONE, _A.EMIT),
-    (_S.STREAMING, _H.DECLINED): Row(_S.FAILED, _A.INTERRUPT),
-    (_S.STREAMING, _H.LOST): Row(_S.FAILED, _A.INTERRUPT),
-    (_S.STREAMING, _H.DENIED): Row(_S.FAILED, _A.INTERRUPT),
-    (_S.STREAMING, _H.DEADLINE): Row(_S.FAILED, _A.INTERRUPT),
+    (_S.STREAMING, _H.DECLINED): Row(_S.RESUMING, _A.RESUME),
+    (_S.STREAMING, _H.LOST): Row(_S.RESUMING, _A.RESUME),
+    (_S.STREAMING, _H.DENIED): Row(_S.FAILED, _A.FAIL),
+    (_S.STREAMING, _H.DEADLINE): Row(_S.FAILED, _A.TIME_OUT),
+    (_S.RESUMING, _H.PAUSE_OVER): Row(_S.ASKING, _A.ASK),
+    (_S.RESUMING, _H.GAVE_UP): Row(_S.FAILED, _A.INTERRUPT),
 }
 
 

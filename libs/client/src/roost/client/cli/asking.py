@@ -28,7 +28,7 @@ from roost.client.client import RoostClient
 from roost.client.errors import ClusterUnreachable
 from roost.client.gathering import Gathering
 from roost.client.requests import GenerateOptions
-from roost.client.results import Decision, Event, Generation, Scheduled, Token
+from roost.client.results import Decision, Event, Exactness, Generation, Resumed, ResumePolicy, Scheduled, Token
 from roost.cluster.errors import InvalidField
 from roost.flow.effects import Pause
 
@@ -106,6 +106,14 @@ def generate(
     priority: Priority = 0,
     request_id: RequestId = "",
     max_attempts: Annotated[int, typer.Option("--max-attempts", metavar="N", help="Workers to ask at most.")] = 4,
+    resume: Annotated[
+        ResumePolicy,
+        typer.Option(
+            "--resume",
+            help="When its worker is lost: go on elsewhere with the very text that it would have been (exact), exactly where that is quick "
+            "(fast), or not at all (never).",
+        ),
+    ] = ResumePolicy.FAST,
     timeout: LongTimeout = 600.0,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", metavar="", help="Say on stderr which worker was chosen and why, and the timings.")
@@ -123,6 +131,7 @@ def generate(
         priority=priority,
         request_id=request_id,
         max_attempts=max_attempts,
+        resume=resume,
         timeout_s=timeout,
     )
 
@@ -161,6 +170,8 @@ async def stream_text(
                 gathering.add(event)
                 if is_explained and isinstance(event, Scheduled):
                     _explain_choice(event)
+                if isinstance(event, Resumed):
+                    say(resumed_line(event))
                 if is_shown and isinstance(event, Token):
                     print(event.text, end="", flush=True)
                     has_text = has_text or bool(event.text)
@@ -199,6 +210,12 @@ def _explain_choice(event: Event) -> None:
         if event.previous:
             say(f"attempt {event.attempt}, because {event.previous}")
         say(header(event.decision))
+
+
+def resumed_line(event: Resumed) -> str:
+    """Who goes on for whom, and whether the text may differ."""
+    how = f" (approximately: {event.approximate_because})" if event.exactness is Exactness.APPROXIMATE else ""
+    return f"roost: {event.from_worker} was lost; {event.to_worker} goes on from token {event.index}{how}"
 
 
 def header(decision: Decision) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roost.client.cli.running import Json
-from roost.client.results import ClusterState, Decision, Generation, ModelSnapshot, WorkerOutcome, WorkerSnapshot
+from roost.client.results import ClusterState, Decision, Generation, ModelSnapshot, Resumed, WorkerOutcome, WorkerSnapshot
 from roost.cluster.worker_state import CacheCounters, CacheResult
 
 
@@ -48,7 +48,21 @@ def generation_json(generation: Generation) -> dict[str, Json]:
         },
         "request_id": generation.request_id,
         "finish_reason": generation.finish_reason.value,
+        "resumes": generation.resumes,
+        "exactness": generation.exactness.value,
+        "approximate_because": generation.approximate_because,
+        "resumed": [resumed_json(resumed) for resumed in generation.resumed],
         "decisions": [decision_json(decision) for decision in generation.decisions],
+    }
+
+
+def resumed_json(resumed: Resumed) -> dict[str, Json]:
+    return {
+        "from_worker": resumed.from_worker,
+        "to_worker": resumed.to_worker,
+        "index": resumed.index,
+        "exactness": resumed.exactness.value,
+        "approximate_because": resumed.approximate_because,
     }
 
 
