@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from roost.cluster.errors import InvalidField
 from roost.cluster.view import ClusterView
 from roost.cluster.worker_state import (
+    MAX_WHY,
     CacheCounters,
     CacheResult,
     CatalogueModel,
     DecisionOutcome,
+    Failing,
     GpuSource,
     ModelStatus,
     ModelTiming,
@@ -50,6 +52,7 @@ CATALOGUES = st.lists(
     max_size=4,
     unique_by=lambda model: model.name,
 ).map(lambda models: tuple(sorted(models, key=lambda model: model.name)))
+FAILING = st.builds(Failing, UINT32, UINT32, st.text(max_size=MAX_WHY))
 OUTCOMES = st.builds(DecisionOutcome, st.text("abc-1", min_size=1, max_size=128), st.sampled_from(CacheResult))
 
 
@@ -76,6 +79,7 @@ def states(draw: st.DrawFn) -> WorkerState:
         catalogue=draw(st.none() | CATALOGUES),
         outcomes=tuple(draw(st.lists(OUTCOMES, max_size=3))),
         cache=draw(st.none() | st.builds(CacheCounters, UINT64, UINT64, UINT64, UINT64, UINT64)),
+        failing=draw(st.dictionaries(MODEL_NAMES, FAILING, max_size=3)),
     )
 
 
@@ -168,6 +172,10 @@ def test_loaded_models_may_be_left_out_or_must_agree_with_models() -> None:
         ({"loaded_models": [str(number) for number in range(10_001)]}, "loaded_models"),
         ({"models": ready(*map(str, range(10_001)))}, "models"),
         ({"models": ready("a", "a")}, "models"),
+        ({"failing": [state_pb2.FailingModel(name="a")] * 2}, "failing"),
+        ({"failing": [state_pb2.FailingModel(name="")]}, "failing.name"),
+        ({"failing": [state_pb2.FailingModel(name="a", why="x" * 201)]}, "failing.why"),
+        ({"failing": [state_pb2.FailingModel(name=str(number)) for number in range(257)]}, "failing"),
         ({"models": [state_pb2.ModelStatus(name="a")]}, "models.phase"),
         ({"models": [state_pb2.ModelStatus(name="", phase=state_pb2.MODEL_PHASE_READY)]}, "models.name"),
         ({"models": [state_pb2.ModelStatus(name="a", phase=state_pb2.MODEL_PHASE_READY, ready_in_s=-1)]}, "models.ready_in_s"),

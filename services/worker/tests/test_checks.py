@@ -10,6 +10,7 @@ from worker_world import generate, world
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import InvalidField, ModelLoadFailed
+from roost.cluster.worker_state import Failing
 from roost.worker.checks import REMEMBERED_S, Checks
 
 SPEC = ModelSpec("a", "simulated", "published", 1)
@@ -33,6 +34,7 @@ async def test_a_model_that_cannot_load_puts_nobody_out() -> None:
         with pytest.raises(ModelLoadFailed, match="its file is cut"):
             await made.runtime.load("broken")
         assert made.engine.loads == {"good": 1}
+        assert made.runtime.core.failures.told == {"broken": Failing(1, 0, "its file is cut")}  # it was looked at once within a second
         assert [residency.name for residency in made.runtime.core.cache.resident] == ["good"]
         assert made.runtime.core.slots.unfinished == 0
 

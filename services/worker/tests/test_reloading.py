@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from grpc.aio import AioRpcError
 from steered_engine import SteeredEngine
 from tiny_coordinator import TinyCoordinator, listening
 from worker_world import DEADLINE_S, serving, settings_for
@@ -79,3 +80,15 @@ async def test_a_mistake_in_the_file_changes_nothing(models: Path) -> None:
         write(models, "[models.a\n")
         await running.reload()
         assert running.runtime.core.catalogue.names == ("a", "b")
+
+
+async def test_a_catalogue_that_is_read_anew_has_what_failed_forgotten_and_told(models: Path) -> None:
+    engine = SteeredEngine()
+    engine.failing["a"] = "its server is down"
+    async with listening() as (peer, port), serving(settings_for(models=models, coordinator_port=port), engine) as (running, stub):
+        with pytest.raises(AioRpcError, match="its server is down"):
+            await stub.LoadModel(worker_pb2.WorkerLoadModelRequest(model="a"), timeout=DEADLINE_S)
+        await peer.until_reported(lambda report: [each.failed_loads for each in report.failing] == [1])
+        await running.reload()
+        sequence = peer.streams[-1].reports[-1].sequence
+        await peer.until_reported(lambda report: report.sequence >= sequence and not report.failing)

@@ -20,7 +20,7 @@ from roost.cluster.errors import (
     UnknownModel,
     WorkerDraining,
 )
-from roost.cluster.worker_state import CacheResult
+from roost.cluster.worker_state import CacheResult, Failing
 from roost.worker.engines.interface import FinishReason
 from roost.worker.generated import Generated
 from roost.worker.generation import Started
@@ -245,8 +245,10 @@ async def test_a_failed_load_fails_all_who_wait_and_the_next_request_tries_again
             with pytest.raises(ModelLoadFailed, match=r"a\.gguf is missing"):
                 await each.completed()
         assert (here.runtime.core.cache.used_bytes, here.runtime.core.slots.unfinished) == (0, 0)
+        assert here.runtime.core.failures.told == {"a": Failing(1, 0, "a.gguf is missing")}
         del here.engine.failing["a"]
         await generate(here.runtime).completed()
+        assert here.runtime.core.failures.told == {}
 
 
 async def test_a_load_that_never_ends_fails_in_time() -> None:
@@ -282,10 +284,12 @@ async def test_one_failed_call_leaves_the_model_and_the_others_on_it_alone() -> 
         here.engine.let_tokens()
         with pytest.raises(EngineFailed, match="told to break"):
             await failing.completed()
+        assert [each.lost_calls for each in here.runtime.core.failures.told.values()] == [1]
         assert (await other.completed()).completion_tokens == 3
         here.engine.breaks_at = None
         assert (await generate(here.runtime).completed()).cache_result is CacheResult.HIT
         assert here.engine.loads["a"] == 1
+        assert here.runtime.core.failures.told == {}
 
 
 async def test_a_crashed_model_takes_only_its_own_running_requests_with_it() -> None:

@@ -760,6 +760,36 @@ class CountersRecord(_message.Message):
 Global___CountersRecord: _TypeAlias = CountersRecord  # noqa: Y015
 
 @_typing.final
+class FailingRecord(_message.Message):
+    """What has failed of one model on this sidecar's worker since it last went well. Key "f/" and the model's name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILED_LOADS_FIELD_NUMBER: _builtins.int
+    LOST_CALLS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    failed_loads: _builtins.int
+    """Loads that failed in a row. 0: the last one went well, or there was none."""
+    lost_calls: _builtins.int
+    """Requests in a row that its engine broke off. 0: the last one went well."""
+    why: _builtins.str
+    """What went wrong last, up to 200 characters."""
+    def __init__(
+        self,
+        *,
+        failed_loads: _builtins.int = ...,
+        lost_calls: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_loads", b"failed_loads", "lost_calls", b"lost_calls", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailingRecord: _TypeAlias = FailingRecord  # noqa: Y015
+
+@_typing.final
 class TimingRecord(_message.Message):
     """Value of the key "t/MODEL": what the worker has measured of a model, in steps of a tenth."""
 

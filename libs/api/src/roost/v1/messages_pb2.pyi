@@ -182,6 +182,7 @@ class WorkerLoadReport(_message.Message):
     BASE_SEQUENCE_FIELD_NUMBER: _builtins.int
     REMOVED_MODELS_FIELD_NUMBER: _builtins.int
     REMOVED_TIMINGS_FIELD_NUMBER: _builtins.int
+    FAILING_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The worker's name, unique in the cluster: 1-64 of [A-Za-z0-9._-]."""
     queue_depth: _builtins.int
@@ -248,6 +249,10 @@ class WorkerLoadReport(_message.Message):
     def removed_timings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of which no measurement is kept any more. Empty in a full report."""
 
+    @_builtins.property
+    def failing(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailingModel]:
+        """Models that fail here, one entry a model, at most 256; every report lists all. Empty: none does."""
+
     def __init__(
         self,
         *,
@@ -274,10 +279,11 @@ class WorkerLoadReport(_message.Message):
         base_sequence: _builtins.int = ...,
         removed_models: _abc.Iterable[_builtins.str] | None = ...,
         removed_timings: _abc.Iterable[_builtins.str] | None = ...,
+        failing: _abc.Iterable[Global___FailingModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "catalogue", b"catalogue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base_sequence", b"base_sequence", "busy_slots", b"busy_slots", "cache", b"cache", "catalogue", b"catalogue", "draining", b"draining", "epoch", b"epoch", "gpu_source", b"gpu_source", "gpu_utilization", b"gpu_utilization", "loaded_models", b"loaded_models", "memory_capacity_bytes", b"memory_capacity_bytes", "memory_used_bytes", b"memory_used_bytes", "models", b"models", "node_id", b"node_id", "outcomes", b"outcomes", "queue_by_priority", b"queue_by_priority", "queue_depth", b"queue_depth", "removed_models", b"removed_models", "removed_timings", b"removed_timings", "sequence", b"sequence", "slots", b"slots", "timestamp", b"timestamp", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "base_sequence", b"base_sequence", "busy_slots", b"busy_slots", "cache", b"cache", "catalogue", b"catalogue", "draining", b"draining", "epoch", b"epoch", "failing", b"failing", "gpu_source", b"gpu_source", "gpu_utilization", b"gpu_utilization", "loaded_models", b"loaded_models", "memory_capacity_bytes", b"memory_capacity_bytes", "memory_used_bytes", b"memory_used_bytes", "models", b"models", "node_id", b"node_id", "outcomes", b"outcomes", "queue_by_priority", b"queue_by_priority", "queue_depth", b"queue_depth", "removed_models", b"removed_models", "removed_timings", b"removed_timings", "sequence", b"sequence", "slots", b"slots", "timestamp", b"timestamp", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,6 +484,40 @@ class ModelTiming(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelTiming: _TypeAlias = ModelTiming  # noqa: Y015
+
+@_typing.final
+class FailingModel(_message.Message):
+    """What has failed of one model on a worker since it last went well: a later life of the worker begins without any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FAILED_LOADS_FIELD_NUMBER: _builtins.int
+    LOST_CALLS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Catalogue name, 1-128 characters."""
+    failed_loads: _builtins.int
+    """Loads that failed in a row. 0: the last one went well, or there was none."""
+    lost_calls: _builtins.int
+    """Requests in a row that its engine broke off. 0: the last one went well."""
+    why: _builtins.str
+    """What went wrong last, up to 200 characters."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        failed_loads: _builtins.int = ...,
+        lost_calls: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_loads", b"failed_loads", "lost_calls", b"lost_calls", "name", b"name", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailingModel: _TypeAlias = FailingModel  # noqa: Y015
 
 @_typing.final
 class CatalogueModel(_message.Message):

@@ -26,15 +26,15 @@ from roost.v1 import messages_pb2 as roost_dot_v1_dot_messages__pb2
 
 from roost.v1.messages_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18roost/v1/scheduler.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"O\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"C\n\x15ScheduleStreamRequest\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.roost.v1.ScheduleRequest\"\x8c\x01\n\x16ScheduleStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.roost.v1.ScheduleResponseH\x00\x12$\n\x07refusal\x18\x03 \x01(\x0b\x32\x11.roost.v1.RefusalH\x00\x42\x08\n\x06result\"\x83\x01\n\nWorkerView\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\x12$\n\x08liveness\x18\x02 \x01(\x0e\x32\x12.roost.v1.Liveness\x12\r\n\x05\x61ge_s\x18\x03 \x01(\x01\x12\x14\n\x0creservations\x18\x04 \x01(\r\"Z\n\tModelView\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.roost.v1.CatalogueModel\x12\x10\n\x08ready_on\x18\x02 \x03(\t\x12\x12\n\nloading_on\x18\x03 \x03(\t\"\x18\n\x16GetClusterStateRequest\"\xe2\x02\n\x17GetClusterStateResponse\x12\x16\n\x0e\x63\x61\x63he_hit_rate\x18\x01 \x01(\x01\x12\x16\n\x0etotal_requests\x18\x02 \x01(\x04\x12\x16\n\x0e\x61\x63tive_workers\x18\x03 \x01(\r\x12\x1f\n\x17\x61verage_gpu_utilization\x18\x04 \x01(\x01\x12\x19\n\x11total_queue_depth\x18\x05 \x01(\r\x12%\n\x07workers\x18\x06 \x03(\x0b\x32\x14.roost.v1.WorkerView\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.roost.v1.ModelView\x12\x12\n\ncache_hits\x18\x08 \x01(\x04\x12\x13\n\x0b\x63old_starts\x18\t \x01(\x04\x12\r\n\x05joins\x18\n \x01(\x04\x12\x0e\n\x06policy\x18\x0b \x01(\t\x12\x1e\n\x05plane\x18\x0c \x01(\x0e\x32\x0f.roost.v1.Plane\x12\x0f\n\x07version\x18\r \x01(\x04\".\n\x18WatchClusterStateRequest\x12\x12\n\ninterval_s\x18\x01 \x01(\x01\"M\n\x19WatchClusterStateResponse\x12\x30\n\x05state\x18\x01 \x01(\x0b\x32!.roost.v1.GetClusterStateResponse\",\n\x16\x45xplainDecisionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x80\x01\n\x0c\x44\x65\x63isionCost\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x10\n\x08memory_s\x18\x03 \x01(\x01\x12\x12\n\neviction_s\x18\x04 \x01(\x01\x12\x15\n\rfirst_token_s\x18\x05 \x01(\x01\x12\x12\n\ncrowding_s\x18\x06 \x01(\x01\"\xbd\x02\n\x10\x43onsideredWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.roost.v1.ModelPhase\x12\x13\n\x0bqueue_depth\x18\x03 \x01(\x05\x12\x12\n\nbusy_slots\x18\x04 \x01(\x05\x12\r\n\x05slots\x18\x05 \x01(\x05\x12\x17\n\x0fgpu_utilization\x18\x06 \x01(\x01\x12\x10\n\x08reserved\x18\x07 \x01(\x05\x12\x1a\n\x12reserved_for_model\x18\x08 \x01(\x05\x12\x19\n\x11memory_used_bytes\x18\t \x01(\x03\x12\x1d\n\x15memory_capacity_bytes\x18\n \x01(\x03\x12\x12\n\nview_age_s\x18\x0b \x01(\x01\x12$\n\x04\x63ost\x18\x0c \x01(\x0b\x32\x16.roost.v1.DecisionCost\"\x93\x02\n\x0e\x44\x65\x63isionRecord\x12\x12\n\ndecided_at\x18\x01 \x01(\x01\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.roost.v1.ScheduleRequest\x12,\n\x08response\x18\x03 \x01(\x0b\x32\x1a.roost.v1.ScheduleResponse\x12\"\n\x07refusal\x18\x04 \x01(\x0b\x32\x11.roost.v1.Refusal\x12.\n\nconsidered\x18\x05 \x03(\x0b\x32\x1a.roost.v1.ConsideredWorker\x12&\n\x07outcome\x18\x06 \x01(\x0e\x32\x15.roost.v1.CacheResult\x12\x17\n\x0fsettled_after_s\x18\x07 \x01(\x01\"D\n\x17\x45xplainDecisionResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.roost.v1.DecisionRecord*`\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x11\n\rLIVENESS_LIVE\x10\x01\x12\x14\n\x10LIVENESS_SUSPECT\x10\x02\x12\x11\n\rLIVENESS_DEAD\x10\x03\x32\xb7\x03\n\tScheduler\x12\x41\n\x08Schedule\x12\x19.roost.v1.ScheduleRequest\x1a\x1a.roost.v1.ScheduleResponse\x12W\n\x0eScheduleStream\x12\x1f.roost.v1.ScheduleStreamRequest\x1a .roost.v1.ScheduleStreamResponse(\x01\x30\x01\x12V\n\x0fGetClusterState\x12 .roost.v1.GetClusterStateRequest\x1a!.roost.v1.GetClusterStateResponse\x12^\n\x11WatchClusterState\x12\".roost.v1.WatchClusterStateRequest\x1a#.roost.v1.WatchClusterStateResponse0\x01\x12V\n\x0f\x45xplainDecision\x12 .roost.v1.ExplainDecisionRequest\x1a!.roost.v1.ExplainDecisionResponseP\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18roost/v1/scheduler.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"O\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"C\n\x15ScheduleStreamRequest\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.roost.v1.ScheduleRequest\"\x8c\x01\n\x16ScheduleStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.roost.v1.ScheduleResponseH\x00\x12$\n\x07refusal\x18\x03 \x01(\x0b\x32\x11.roost.v1.RefusalH\x00\x42\x08\n\x06result\"\x83\x01\n\nWorkerView\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\x12$\n\x08liveness\x18\x02 \x01(\x0e\x32\x12.roost.v1.Liveness\x12\r\n\x05\x61ge_s\x18\x03 \x01(\x01\x12\x14\n\x0creservations\x18\x04 \x01(\r\"\x8b\x01\n\tModelView\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.roost.v1.CatalogueModel\x12\x10\n\x08ready_on\x18\x02 \x03(\t\x12\x12\n\nloading_on\x18\x03 \x03(\t\x12/\n\x0bpassed_over\x18\x04 \x03(\x0b\x32\x1a.roost.v1.PassedOverWorker\"F\n\x10PassedOverWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x12\n\nretry_in_s\x18\x03 \x01(\x01\"\x18\n\x16GetClusterStateRequest\"\xe2\x02\n\x17GetClusterStateResponse\x12\x16\n\x0e\x63\x61\x63he_hit_rate\x18\x01 \x01(\x01\x12\x16\n\x0etotal_requests\x18\x02 \x01(\x04\x12\x16\n\x0e\x61\x63tive_workers\x18\x03 \x01(\r\x12\x1f\n\x17\x61verage_gpu_utilization\x18\x04 \x01(\x01\x12\x19\n\x11total_queue_depth\x18\x05 \x01(\r\x12%\n\x07workers\x18\x06 \x03(\x0b\x32\x14.roost.v1.WorkerView\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.roost.v1.ModelView\x12\x12\n\ncache_hits\x18\x08 \x01(\x04\x12\x13\n\x0b\x63old_starts\x18\t \x01(\x04\x12\r\n\x05joins\x18\n \x01(\x04\x12\x0e\n\x06policy\x18\x0b \x01(\t\x12\x1e\n\x05plane\x18\x0c \x01(\x0e\x32\x0f.roost.v1.Plane\x12\x0f\n\x07version\x18\r \x01(\x04\".\n\x18WatchClusterStateRequest\x12\x12\n\ninterval_s\x18\x01 \x01(\x01\"M\n\x19WatchClusterStateResponse\x12\x30\n\x05state\x18\x01 \x01(\x0b\x32!.roost.v1.GetClusterStateResponse\",\n\x16\x45xplainDecisionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x80\x01\n\x0c\x44\x65\x63isionCost\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01\x12\x10\n\x08memory_s\x18\x03 \x01(\x01\x12\x12\n\neviction_s\x18\x04 \x01(\x01\x12\x15\n\rfirst_token_s\x18\x05 \x01(\x01\x12\x12\n\ncrowding_s\x18\x06 \x01(\x01\"\xbd\x02\n\x10\x43onsideredWorker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.roost.v1.ModelPhase\x12\x13\n\x0bqueue_depth\x18\x03 \x01(\x05\x12\x12\n\nbusy_slots\x18\x04 \x01(\x05\x12\r\n\x05slots\x18\x05 \x01(\x05\x12\x17\n\x0fgpu_utilization\x18\x06 \x01(\x01\x12\x10\n\x08reserved\x18\x07 \x01(\x05\x12\x1a\n\x12reserved_for_model\x18\x08 \x01(\x05\x12\x19\n\x11memory_used_bytes\x18\t \x01(\x03\x12\x1d\n\x15memory_capacity_bytes\x18\n \x01(\x03\x12\x12\n\nview_age_s\x18\x0b \x01(\x01\x12$\n\x04\x63ost\x18\x0c \x01(\x0b\x32\x16.roost.v1.DecisionCost\"\xc4\x02\n\x0e\x44\x65\x63isionRecord\x12\x12\n\ndecided_at\x18\x01 \x01(\x01\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.roost.v1.ScheduleRequest\x12,\n\x08response\x18\x03 \x01(\x0b\x32\x1a.roost.v1.ScheduleResponse\x12\"\n\x07refusal\x18\x04 \x01(\x0b\x32\x11.roost.v1.Refusal\x12.\n\nconsidered\x18\x05 \x03(\x0b\x32\x1a.roost.v1.ConsideredWorker\x12&\n\x07outcome\x18\x06 \x01(\x0e\x32\x15.roost.v1.CacheResult\x12\x17\n\x0fsettled_after_s\x18\x07 \x01(\x01\x12/\n\x0bpassed_over\x18\x08 \x03(\x0b\x32\x1a.roost.v1.PassedOverWorker\"D\n\x17\x45xplainDecisionResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.roost.v1.DecisionRecord*`\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x11\n\rLIVENESS_LIVE\x10\x01\x12\x14\n\x10LIVENESS_SUSPECT\x10\x02\x12\x11\n\rLIVENESS_DEAD\x10\x03\x32\xb7\x03\n\tScheduler\x12\x41\n\x08Schedule\x12\x19.roost.v1.ScheduleRequest\x1a\x1a.roost.v1.ScheduleResponse\x12W\n\x0eScheduleStream\x12\x1f.roost.v1.ScheduleStreamRequest\x1a .roost.v1.ScheduleStreamResponse(\x01\x30\x01\x12V\n\x0fGetClusterState\x12 .roost.v1.GetClusterStateRequest\x1a!.roost.v1.GetClusterStateResponse\x12^\n\x11WatchClusterState\x12\".roost.v1.WatchClusterStateRequest\x1a#.roost.v1.WatchClusterStateResponse0\x01\x12V\n\x0f\x45xplainDecision\x12 .roost.v1.ExplainDecisionRequest\x1a!.roost.v1.ExplainDecisionResponseP\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roost.v1.scheduler_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIVENESS']._serialized_start=1937
-  _globals['_LIVENESS']._serialized_end=2033
+  _globals['_LIVENESS']._serialized_start=2108
+  _globals['_LIVENESS']._serialized_end=2204
   _globals['_REFUSAL']._serialized_start=63
   _globals['_REFUSAL']._serialized_end=142
   _globals['_SCHEDULESTREAMREQUEST']._serialized_start=144
@@ -43,26 +43,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEDULESTREAMRESPONSE']._serialized_end=354
   _globals['_WORKERVIEW']._serialized_start=357
   _globals['_WORKERVIEW']._serialized_end=488
-  _globals['_MODELVIEW']._serialized_start=490
-  _globals['_MODELVIEW']._serialized_end=580
-  _globals['_GETCLUSTERSTATEREQUEST']._serialized_start=582
-  _globals['_GETCLUSTERSTATEREQUEST']._serialized_end=606
-  _globals['_GETCLUSTERSTATERESPONSE']._serialized_start=609
-  _globals['_GETCLUSTERSTATERESPONSE']._serialized_end=963
-  _globals['_WATCHCLUSTERSTATEREQUEST']._serialized_start=965
-  _globals['_WATCHCLUSTERSTATEREQUEST']._serialized_end=1011
-  _globals['_WATCHCLUSTERSTATERESPONSE']._serialized_start=1013
-  _globals['_WATCHCLUSTERSTATERESPONSE']._serialized_end=1090
-  _globals['_EXPLAINDECISIONREQUEST']._serialized_start=1092
-  _globals['_EXPLAINDECISIONREQUEST']._serialized_end=1136
-  _globals['_DECISIONCOST']._serialized_start=1139
-  _globals['_DECISIONCOST']._serialized_end=1267
-  _globals['_CONSIDEREDWORKER']._serialized_start=1270
-  _globals['_CONSIDEREDWORKER']._serialized_end=1587
-  _globals['_DECISIONRECORD']._serialized_start=1590
-  _globals['_DECISIONRECORD']._serialized_end=1865
-  _globals['_EXPLAINDECISIONRESPONSE']._serialized_start=1867
-  _globals['_EXPLAINDECISIONRESPONSE']._serialized_end=1935
-  _globals['_SCHEDULER']._serialized_start=2036
-  _globals['_SCHEDULER']._serialized_end=2475
+  _globals['_MODELVIEW']._serialized_start=491
+  _globals['_MODELVIEW']._serialized_end=630
+  _globals['_PASSEDOVERWORKER']._serialized_start=632
+  _globals['_PASSEDOVERWORKER']._serialized_end=702
+  _globals['_GETCLUSTERSTATEREQUEST']._serialized_start=704
+  _globals['_GETCLUSTERSTATEREQUEST']._serialized_end=728
+  _globals['_GETCLUSTERSTATERESPONSE']._serialized_start=731
+  _globals['_GETCLUSTERSTATERESPONSE']._serialized_end=1085
+  _globals['_WATCHCLUSTERSTATEREQUEST']._serialized_start=1087
+  _globals['_WATCHCLUSTERSTATEREQUEST']._serialized_end=1133
+  _globals['_WATCHCLUSTERSTATERESPONSE']._serialized_start=1135
+  _globals['_WATCHCLUSTERSTATERESPONSE']._serialized_end=1212
+  _globals['_EXPLAINDECISIONREQUEST']._serialized_start=1214
+  _globals['_EXPLAINDECISIONREQUEST']._serialized_end=1258
+  _globals['_DECISIONCOST']._serialized_start=1261
+  _globals['_DECISIONCOST']._serialized_end=1389
+  _globals['_CONSIDEREDWORKER']._serialized_start=1392
+  _globals['_CONSIDEREDWORKER']._serialized_end=1709
+  _globals['_DECISIONRECORD']._serialized_start=1712
+  _globals['_DECISIONRECORD']._serialized_end=2036
+  _globals['_EXPLAINDECISIONRESPONSE']._serialized_start=2038
+  _globals['_EXPLAINDECISIONRESPONSE']._serialized_end=2106
+  _globals['_SCHEDULER']._serialized_start=2207
+  _globals['_SCHEDULER']._serialized_end=2646
 # @@protoc_insertion_point(module_scope)

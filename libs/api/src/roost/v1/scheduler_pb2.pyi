@@ -24,6 +24,7 @@ from roost.v1.messages_pb2 import CacheResult as CacheResult
 from roost.v1.messages_pb2 import Catalogue as Catalogue
 from roost.v1.messages_pb2 import CatalogueModel as CatalogueModel
 from roost.v1.messages_pb2 import DecisionOutcome as DecisionOutcome
+from roost.v1.messages_pb2 import FailingModel as FailingModel
 from roost.v1.messages_pb2 import GPU_SOURCE_BUSY_SLOTS as GPU_SOURCE_BUSY_SLOTS
 from roost.v1.messages_pb2 import GPU_SOURCE_NVML as GPU_SOURCE_NVML
 from roost.v1.messages_pb2 import GPU_SOURCE_UNSPECIFIED as GPU_SOURCE_UNSPECIFIED
@@ -219,6 +220,7 @@ class ModelView(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     READY_ON_FIELD_NUMBER: _builtins.int
     LOADING_ON_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> _messages_pb2.CatalogueModel:
         """What the catalogues say of it."""
@@ -231,20 +233,55 @@ class ModelView(_message.Message):
     def loading_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """node_ids of live workers where it is loading, ordered."""
 
+    @_builtins.property
+    def passed_over(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassedOverWorker]:
+        """Workers that are passed over for it, because it has failed there, ordered by name."""
+
     def __init__(
         self,
         *,
         model: _messages_pb2.CatalogueModel | None = ...,
         ready_on: _abc.Iterable[_builtins.str] | None = ...,
         loading_on: _abc.Iterable[_builtins.str] | None = ...,
+        passed_over: _abc.Iterable[Global___PassedOverWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loading_on", b"loading_on", "model", b"model", "ready_on", b"ready_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loading_on", b"loading_on", "model", b"model", "passed_over", b"passed_over", "ready_on", b"ready_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelView: _TypeAlias = ModelView  # noqa: Y015
+
+@_typing.final
+class PassedOverWorker(_message.Message):
+    """A worker that gets no request for one model for now, because what it was asked to do for that model has failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    RETRY_IN_S_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """The worker's name."""
+    why: _builtins.str
+    """What has failed there."""
+    retry_in_s: _builtins.float
+    """Seconds until it is tried again. 0: it is being tried with one request now, and gets others when that has gone well."""
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        why: _builtins.str = ...,
+        retry_in_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["retry_in_s", b"retry_in_s", "why", b"why", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PassedOverWorker: _TypeAlias = PassedOverWorker  # noqa: Y015
 
 @_typing.final
 class GetClusterStateRequest(_message.Message):
@@ -528,6 +565,7 @@ class DecisionRecord(_message.Message):
     CONSIDERED_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     SETTLED_AFTER_S_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
     decided_at: _builtins.float
     """When, in seconds since the Unix epoch by the decider's clock."""
     outcome: _messages_pb2.CacheResult.ValueType
@@ -550,6 +588,10 @@ class DecisionRecord(_message.Message):
     def considered(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsideredWorker]:
         """The chosen worker first, then others, cheapest first where they were priced; at most 8. Empty: it was refused."""
 
+    @_builtins.property
+    def passed_over(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassedOverWorker]:
+        """Workers that could have taken it but for what had failed there, ordered by name, with the times of when it was decided; at most 64."""
+
     def __init__(
         self,
         *,
@@ -560,10 +602,11 @@ class DecisionRecord(_message.Message):
         considered: _abc.Iterable[Global___ConsideredWorker] | None = ...,
         outcome: _messages_pb2.CacheResult.ValueType = ...,
         settled_after_s: _builtins.float = ...,
+        passed_over: _abc.Iterable[Global___PassedOverWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "request", b"request", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["considered", b"considered", "decided_at", b"decided_at", "outcome", b"outcome", "refusal", b"refusal", "request", b"request", "response", b"response", "settled_after_s", b"settled_after_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["considered", b"considered", "decided_at", b"decided_at", "outcome", b"outcome", "passed_over", b"passed_over", "refusal", b"refusal", "request", b"request", "response", b"response", "settled_after_s", b"settled_after_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

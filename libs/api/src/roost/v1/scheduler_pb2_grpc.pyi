@@ -22,6 +22,7 @@ from roost.v1.messages_pb2 import CacheResult as CacheResult
 from roost.v1.messages_pb2 import Catalogue as Catalogue
 from roost.v1.messages_pb2 import CatalogueModel as CatalogueModel
 from roost.v1.messages_pb2 import DecisionOutcome as DecisionOutcome
+from roost.v1.messages_pb2 import FailingModel as FailingModel
 from roost.v1.messages_pb2 import GPU_SOURCE_BUSY_SLOTS as GPU_SOURCE_BUSY_SLOTS
 from roost.v1.messages_pb2 import GPU_SOURCE_NVML as GPU_SOURCE_NVML
 from roost.v1.messages_pb2 import GPU_SOURCE_UNSPECIFIED as GPU_SOURCE_UNSPECIFIED

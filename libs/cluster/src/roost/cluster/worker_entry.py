@@ -129,6 +129,7 @@ def looks_different(before: WorkerEntry, after: WorkerEntry) -> bool:
         or before.catalogue is not after.catalogue
         or (old.slots, old.address, old.memory_capacity_bytes, old.gpu_source, old.cache, old.queue_by_priority)
         != (new.slots, new.address, new.memory_capacity_bytes, new.gpu_source, new.cache, new.queue_by_priority)
+        or old.failing != new.failing
         or _tells_otherwise(old, new)
     )
 

@@ -12,6 +12,8 @@ from roost.cluster.errors import InvalidField
 from roost.cluster.names import PRIORITIES, check_model_name, check_worker_name
 
 MAX_RESIDENT_MODELS = 10_000  # more than any memory holds; a report beyond it is a mistake or an attack
+MAX_FAILING = 256  # models; a worker on which more fail is broken, and as many tell so
+MAX_WHY = 200  # characters
 MAX_OUTCOMES = 4_096  # a report carries at most this many; the rest ride the next one
 
 
@@ -114,6 +116,24 @@ class CatalogueModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """What has failed of one model on one worker since it last went well there: loads, and requests that its engine broke off, in a row.
+
+    `why` is what went wrong last.
+    """
+
+    failed_loads: int = 0
+    lost_calls: int = 0
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.failed_loads < 0 or self.lost_calls < 0:
+            raise InvalidField("failing", "must count 0 or more")
+        if len(self.why) > MAX_WHY:
+            raise InvalidField("failing.why", f"has {len(self.why)} characters; at most {MAX_WHY} are allowed")
+
+
+@dataclass(frozen=True, slots=True)
 class CacheCounters:
     """Counts of one epoch; each only grows."""
 
@@ -149,14 +169,16 @@ class Changes:
 
 _NO_MODELS: Mapping[str, ModelStatus] = MappingProxyType({})
 _NO_TIMINGS: Mapping[str, ModelTiming] = MappingProxyType({})
+NOTHING_FAILS: Mapping[str, Failing] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
     """One report. `epoch` is one life of the worker (0: not tracked) and `sequence` counts its reports.
 
-    `models` maps name to status for loading and ready models; `catalogue` is None where the report leaves it unchanged. `changes` tells
-    what differs from an earlier report, so that nobody has to compare them; None: not known. It is no part of what is said.
+    `models` maps name to status for loading and ready models, `failing` those that fail to what has failed; `catalogue` is None where the
+    report leaves it unchanged. `changes` tells what differs from an earlier report, so that nobody has to compare them; None: not known. It
+    is no part of what is said.
     Raises InvalidField if a value is out of range.
     """
 
@@ -179,6 +201,7 @@ class WorkerState:
     catalogue: tuple[CatalogueModel, ...] | None = None
     outcomes: tuple[DecisionOutcome, ...] = ()
     cache: CacheCounters | None = None
+    failing: Mapping[str, Failing] = field(default_factory=lambda: NOTHING_FAILS)
     changes: Changes | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -193,6 +216,8 @@ class WorkerState:
             raise InvalidField("slots", "must be 1 or more")
         if len(self.models) > MAX_RESIDENT_MODELS:
             raise InvalidField("models", f"lists {len(self.models)} models; at most {MAX_RESIDENT_MODELS} are allowed")
+        if len(self.failing) > MAX_FAILING:
+            raise InvalidField("failing", f"lists {len(self.failing)} models; at most {MAX_FAILING} are allowed")
         if self.queue_by_priority and len(self.queue_by_priority) != PRIORITIES:
             raise InvalidField("queue_by_priority", f"must be empty or have {PRIORITIES} entries")
 

@@ -14,13 +14,16 @@ from roost.cluster.errors import InvalidField
 from roost.cluster.names import MAX_REQUEST_ID, check_model_name
 from roost.cluster.view import ClusterView, Residency, WorkerEntry
 from roost.cluster.worker_state import (
+    MAX_FAILING,
     MAX_OUTCOMES,
     MAX_RESIDENT_MODELS,
+    NOTHING_FAILS,
     CacheCounters,
     CacheResult,
     CatalogueModel,
     Changes,
     DecisionOutcome,
+    Failing,
     GpuSource,
     Liveness,
     ModelStatus,
@@ -239,6 +242,8 @@ def rest_to_wire(state: WorkerState) -> state_pb2.WorkerLoadReport:
         gpu_source=GPU_SOURCES[state.gpu_source],
         outcomes=map(_outcome_to_wire, state.outcomes),
     )
+    if state.failing:
+        wire.failing.extend([_failing_to_wire(name, state.failing[name]) for name in sorted(state.failing)])
     if state.catalogue is not None:
         wire.catalogue.CopyFrom(catalogue_to_wire(state.catalogue))
     if state.cache is not None:
@@ -280,6 +285,7 @@ def state_of(
         catalogue=catalogue_from_wire(wire.catalogue) if wire.HasField("catalogue") else None,
         outcomes=tuple(map(_outcome_from_wire, wire.outcomes)),
         cache=counters_from_wire(wire.cache) if wire.HasField("cache") else None,
+        failing=_failing_from_wire(wire) if wire.failing else NOTHING_FAILS,
         changes=changes,
     )
 
@@ -303,6 +309,7 @@ def check_report_lists(wire: state_pb2.WorkerLoadReport) -> None:
     check_length("models", len(wire.models), MAX_RESIDENT_MODELS)
     check_length("timings", len(wire.timings), MAX_TIMINGS)
     check_length("outcomes", len(wire.outcomes), MAX_OUTCOMES)
+    check_length("failing", len(wire.failing), MAX_FAILING)
     check_length("removed_models", len(wire.removed_models), MAX_RESIDENT_MODELS)
     check_length("removed_timings", len(wire.removed_timings), MAX_TIMINGS)
     check_address(wire.address)
@@ -337,6 +344,17 @@ def timings_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, ModelTim
 
 def timing_to_wire(name: str, timing: ModelTiming) -> state_pb2.ModelTiming:
     return state_pb2.ModelTiming(name=name, service_time_s=timing.service_time_s, load_time_s=timing.load_time_s)
+
+
+def _failing_to_wire(name: str, failing: Failing) -> state_pb2.FailingModel:
+    return state_pb2.FailingModel(name=name, failed_loads=failing.failed_loads, lost_calls=failing.lost_calls, why=failing.why)
+
+
+def _failing_from_wire(wire: state_pb2.WorkerLoadReport) -> Mapping[str, Failing]:
+    failing = {check_model_name(each.name, "failing.name"): Failing(each.failed_loads, each.lost_calls, each.why) for each in wire.failing}
+    if len(failing) != len(wire.failing):
+        raise InvalidField("failing", "names a model twice")
+    return MappingProxyType(failing)
 
 
 def _outcome_to_wire(outcome: DecisionOutcome) -> state_pb2.DecisionOutcome:

@@ -27,6 +27,11 @@ class Checks:
         self._clock = clock
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, ModelSpec, str]] = {}
+        self._taps: list[Callable[[ModelLoadFailed], None]] = []
+
+    def tap(self, tap: Callable[[ModelLoadFailed], None]) -> None:
+        """`tap` is called once for each look that finds that a model cannot be loaded."""
+        self._taps.append(tap)
 
     def check_prompt(self, spec: ModelSpec, prompt: str) -> None:
         """Raises InvalidField for a prompt that is longer than the context, whatever its tokens are."""
@@ -62,6 +67,8 @@ class Checks:
         if len(self._failed) >= MAX_REMEMBERED:
             self._failed.clear()
         self._failed[spec.name] = (self._clock(), spec, why)
+        for tap in self._taps:
+            tap(ModelLoadFailed(spec.name, why))
 
     async def _what_is_wrong(self, spec: ModelSpec) -> str:
         engine = self._engines.get(spec.engine)

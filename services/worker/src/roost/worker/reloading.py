@@ -21,7 +21,7 @@ class Told(Protocol):
 
 
 class CatalogueReload:
-    """Calling it reads the file again. A file with a mistake is told in the log and changes nothing."""
+    """Calling it reads the file again, and forgets what has failed. A file with a mistake is told in the log and changes nothing."""
 
     def __init__(self, file: CatalogueFile, runtime: Runtime, links: Sequence[Told]) -> None:
         self._file = file
@@ -37,6 +37,7 @@ class CatalogueReload:
             return
         busy = [name for name in changes.outdated if not await self._put_out(name)]
         self._file.take_over(found, keep=self._resident(changes.removed))
+        self._runtime.forget_failures()
         if changes:
             for link in self._links:
                 link.tell_catalogue()

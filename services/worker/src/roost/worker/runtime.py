@@ -47,6 +47,7 @@ class Runtime:
         self._idle = asyncio.Event()
         driver.tap(self._carry_out)
         driver.tap(metrics.watch)
+        checks.tap(self._cannot_load)
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """`listener` is called after every change of what a report tells."""
@@ -93,6 +94,7 @@ class Runtime:
             completed = self._complete(request, job, progress)
             result = "ok"
         except EngineFailed as error:
+            self.core.failures.call_lost(job.model, error)
             if error.is_model_lost:
                 self.host.lose(job.lease.residency, error.why)
             raise
@@ -136,6 +138,11 @@ class Runtime:
         await self.host.wait_gone(closing)
         return True
 
+    def forget_failures(self) -> None:
+        """Deciders may ask for what has failed here again: somebody changed something."""
+        self.core.failures.forget()
+        self._driver.carry_out()
+
     def drain(self, *, resume: bool) -> int:
         """Stops or starts taking requests; returns how many are unfinished."""
         unfinished = self.core.drain(resume=resume)
@@ -155,6 +162,10 @@ class Runtime:
         self._checks.check_prompt(spec, prompt)
         if self.core.cache.find(spec.name) is CacheResult.COLD_START and not self.core.is_draining:
             await self._checks.look(spec)
+
+    def _cannot_load(self, error: ModelLoadFailed) -> None:
+        self.core.failures.load_failed(error.name, error)
+        self._driver.carry_out()
 
     def _admit(self, request: GenerationRequest) -> tuple[Job, Sampling, int]:
         """Takes the model and a place in the queue at once, so that a load starts before a slot is free."""

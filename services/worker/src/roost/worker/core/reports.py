@@ -93,6 +93,7 @@ class Reports:
             catalogue=core.catalogue_models() if has_catalogue else None,
             outcomes=outcomes,
             cache=self._counters(),
+            failing=core.failures.told,
             changes=self._changes(follows, models, timings),
         )
 

@@ -1,8 +1,8 @@
 """A worker's jobs from arrival to end, and the models that they need. No IO, no clock, no tasks.
 
-State: the model cache, the slots and the queue before them, who holds which lease, what was learned of times, what became of decisions,
-whether the worker drains, and the effects that nobody has taken yet. Invariants: each accepted job is granted, refused or left, once;
-whatever a report would tell differently is followed by one `Say`; nothing here is due by time alone, so that there is no timer: facts
+State: the model cache, the slots and the queue before them, who holds which lease, what was learned of times, what fails, what became of
+decisions, whether the worker drains, and the effects that nobody has taken yet. Invariants: each accepted job is granted, refused or left,
+once; whatever a report would tell differently is followed by one `Say`; nothing here is due by time alone, so that there is no timer: facts
 bring the time with them. A driver tells facts, takes `effects()` after each, and carries them out in order.
 """
 
@@ -17,6 +17,7 @@ from roost.cluster.errors import ModelLoadFailed, NoCapacity, RoostError, Worker
 from roost.cluster.worker_state import CacheResult, CatalogueModel, DecisionOutcome
 from roost.worker.core.effects import SAY, SAY_LOAD, Effect, Grant, Ready, Refuse
 from roost.worker.core.expectations import Expectations
+from roost.worker.core.failures import Failures
 from roost.worker.core.jobs import Arriving, Holder, Job, Preload
 from roost.worker.core.model_cache import ModelCache
 from roost.worker.core.outcomes import MAX_DECISION_ID, Outcomes
@@ -54,6 +55,7 @@ class WorkerCore:
         self.evictions = 0
         self.times = LearnedTimes()
         self.outcomes = Outcomes()
+        self.failures = Failures()
         self.slots = Slots(capacity.slots, queue_capacity=capacity.queue_capacity, aging_s=capacity.aging_s)
         self.expected = Expectations(catalogue, self.times, unmeasured_load_s)
         victims = CostAware(self.expected.load_s) if capacity.eviction == "cost-aware" else LeastRecentlyUsed()
@@ -119,6 +121,7 @@ class WorkerCore:
         if isinstance(holder, Job):
             if is_ok and holder.granted_at is not None:
                 self.times.served(holder.model, now - holder.granted_at)
+                self.failures.served(holder.model)
             self.slots.leave(holder)
         else:
             self._preloads.remove(holder)
@@ -170,11 +173,13 @@ class WorkerCore:
             return
         self.loads += 1
         self.times.loaded(residency.name, now - residency.load_started_at)
+        self.failures.loaded(residency.name)
         self._take(self.cache.loaded(residency, max_parallel, now))
         self._go_on(now)
 
     def failed(self, residency: Residency, error: RoostError, now: float) -> None:
         """The load left nothing in memory."""
+        self.failures.load_failed(residency.name, error)
         self._take(self.cache.load_failed(residency, error, now))
         self._go_on(now)
 
@@ -195,13 +200,13 @@ class WorkerCore:
     def effects(self) -> Sequence[Effect]:
         """What is to be done, each effect once. A `Say` comes last."""
         taken = self._effects
-        if self._has_news:
+        if self._has_news or self.failures.is_news:
             taken.append(SAY)
         elif self._has_load_news:
             taken.append(SAY_LOAD)
         elif not taken:
             return ()
-        self._has_news = self._has_load_news = False
+        self._has_news = self._has_load_news = self.failures.is_news = False
         self._effects = []
         return taken
 
