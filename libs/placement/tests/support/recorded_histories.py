@@ -15,6 +15,7 @@ from roost.cluster.worker_state import (
     CacheResult,
     CatalogueModel,
     DecisionOutcome,
+    Failing,
     Liveness,
     ModelStatus,
     ModelTiming,
@@ -130,7 +131,12 @@ class History:
             catalogue=rng.choice((None, None, CATALOGUE, OTHER_CATALOGUE)),
             outcomes=tuple(DecisionOutcome(each.decision_id, rng.choice(list(CacheResult))) for each in arrived),
             cache=CacheCounters(hits=rng.randrange(9)) if rng.random() < 0.5 else None,
+            failing=self._failing() if rng.random() < 0.3 else {},
         )
+
+    def _failing(self) -> dict[str, Failing]:
+        rng = self.rng
+        return {model: Failing(rng.randrange(3), rng.randrange(6), "it broke") for model in rng.sample(NAMES, rng.randrange(4))}
 
     def _report(self) -> None:
         self._hear(Reported(self._state(), is_streamed=self.rng.random() < 0.9, stream=self.rng.randrange(3)))

@@ -78,6 +78,7 @@ class Decider:
             per_slot=terms.waiting_per_slot,
             aging_s=terms.aging_s,
             waits=self._waits if self._plans else None,
+            longest_wait_s=terms.longest_wait_s,
         )
         self._ends: list[tuple[float, int, Ticket]] = []  # a heap: when each has waited for long enough
         self._effects: list[Effect] = []
@@ -146,7 +147,7 @@ class Decider:
 
     def _refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
         if self.records is not None:
-            self.records.refused(request, refusal, now)
+            self.records.refused(request, refusal, now, self.placer.passed_over(request, now))
 
     # --- time and effects -------------------------------------------------------------------------
 
@@ -308,4 +309,4 @@ def _has_opened(before: WorkerEntry | None, after: WorkerEntry) -> bool:
         return False
     if before is None or not before.is_available or after.catalogue is not before.catalogue:
         return True
-    return room_bytes(after.state) > room_bytes(before.state)
+    return len(after.state.failing) < len(before.state.failing) or room_bytes(after.state) > room_bytes(before.state)

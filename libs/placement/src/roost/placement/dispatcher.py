@@ -102,13 +102,22 @@ class _Line:
 class Dispatcher:
     """Mutable, one owner. Time is the caller's, in seconds. `waits`, if there is one, can have workers told to load a model.
 
-    At most `capacity` wait, or `per_slot` for each slot of the fleet where that is more, and never more than MOST_WAITING.
+    At most `capacity` wait, or `per_slot` for each slot of the fleet where that is more, and never more than MOST_WAITING. Nobody waits for
+    longer than `longest_wait_s`, so nobody begins to for a worker that is barred for longer.
     """
 
     def __init__(
-        self, placer: Placer, *, capacity: int = MAX_WAITING, per_slot: int = 0, aging_s: float = AGING_S, waits: Waits | None = None
+        self,
+        placer: Placer,
+        *,
+        capacity: int = MAX_WAITING,
+        per_slot: int = 0,
+        aging_s: float = AGING_S,
+        waits: Waits | None = None,
+        longest_wait_s: float = math.inf,
     ) -> None:
         self._placer = placer
+        self._longest_wait_s = longest_wait_s
         self._capacity = capacity
         self._per_slot = per_slot
         self._aging_s = aging_s
@@ -126,6 +135,8 @@ class Dispatcher:
             self._placer.asked(request, now)
             result = self._placer.decide_or_wait(request, self._waiting_before(request, now), now)
         except NoWorkers:
+            if self._is_too_late(request, self._placer.barred_for_s(request, now)):
+                raise
             return None
         if isinstance(result, Patience):
             if self._waits is not None:
@@ -244,8 +255,11 @@ class Dispatcher:
                 request = request._replace(deadline_s=max(1e-6, request.deadline_s - (now - ticket.since)))
             state = Waiting(0, line.waited_s(now), line.weight, oldest_s >= turn_s, self._can_tell)
             result = self._placer.decide_or_wait(request, state, now)
-        except NoWorkers:
-            line.retry_at = math.inf
+        except NoWorkers as refusal:
+            barred_s = self._placer.barred_for_s(request, now)
+            if self._is_too_late(request, barred_s, now - ticket.since):
+                return refusal
+            line.retry_at = now + max(RETRY_S, barred_s)
             line.is_stuck = True
             return None
         except RoostError as refusal:
@@ -261,6 +275,10 @@ class Dispatcher:
             self._placer.statistics.waited_for_load(result.decision_id)
             return result._replace(waited_for_load=True)
         return result
+
+    def _is_too_late(self, request: PlacementRequest, barred_s: float, waited_s: float = 0.0) -> bool:
+        """Whether those who could take it are barred for longer than it will wait. Where there is nobody, somebody may come any moment."""
+        return min(request.deadline_s or math.inf, self._longest_wait_s - waited_s) < barred_s < math.inf
 
     def turn_s(self, model: str, now: float) -> float:
         """How long the first request for the model waits at most before it is bound whatever it costs others."""

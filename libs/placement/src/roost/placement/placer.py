@@ -14,10 +14,11 @@ from typing import NamedTuple
 from roost.cluster.errors import DeadlineImpossible
 from roost.cluster.view import ClusterView, WorkerEntry
 from roost.cluster.worker_entry import is_later_life
-from roost.cluster.worker_state import DecisionOutcome
+from roost.cluster.worker_state import NOTHING_FAILS, DecisionOutcome
 from roost.placement.costs import Costs
 from roost.placement.decision import Action, Decision
 from roost.placement.estimates import Estimates, LearnedSnapshot
+from roost.placement.failures import Bars, Failures, PassedOver, without
 from roost.placement.fleet import Fleet
 from roost.placement.plans.plan import Ground
 from roost.placement.policies.policy import Choice, Patience, Policy, Waiting
@@ -40,13 +41,16 @@ _COLD_START = Action.COLD_START
 
 
 class PlacerSnapshot(NamedTuple):
-    """A placer written down. `now` is the time of its last call; `ready_since` tells when models were seen to become ready, by worker."""
+    """A placer written down. `now` is the time of its last call; `ready_since` tells when models were seen to become ready, by worker;
+    `bars` what fails where.
+    """
 
     decisions: int
     now: float
     reservations: tuple[tuple[str, Reservation], ...]
     learned: LearnedSnapshot
     ready_since: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+    bars: Bars = ()
 
 
 class Placer:
@@ -76,6 +80,8 @@ class Placer:
         self._reservations = Reservations(bound_s=reservation_bound_s)
         self._estimates = Estimates(view)
         self._fleet = Fleet(view, self._reservations.tally)
+        self.failures = Failures()
+        self._failing = self.failures.by_model  # asked with each decision, when nearly always nothing fails
         self.is_view_shared = is_view_shared
         self._lets_wait = lets_wait
         self.reservation_bound_s = reservation_bound_s
@@ -91,6 +97,7 @@ class Placer:
         self._costs = Costs(self._fleet, self._estimates)
         self._costs.now = now
         self._turns = Turns(self._fleet, self._estimates)
+        self._rng = rng
         chosen = self._make_policy(self._fleet, rng, self._costs)
         self._policy: Policy = TwoChoices(chosen, rng) if self.is_view_shared and not chosen.is_spread else chosen
         # Looked up once, and not called where there is nothing to tell: each costs as much as a part of a decision.
@@ -105,6 +112,7 @@ class Placer:
             self._reservations.open(),
             self._estimates.snapshot(),
             tuple((name, tuple(since.items())) for name, since in self._fleet.ready_since()),
+            self.failures.snapshot(),
         )
 
     def go_on(self, snapshot: PlacerSnapshot, rng: Rng) -> None:
@@ -118,6 +126,7 @@ class Placer:
             self._reservations.make(decision_id, reservation)
         self._estimates = Estimates(self._view)
         self._estimates.restore(snapshot.learned)
+        self.failures.go_on(snapshot.bars)
         self._fleet = Fleet(self._view, self._reservations.tally)
         for entry in self._view.entries.values():
             self._fleet.entry_changed(None, entry)
@@ -147,10 +156,15 @@ class Placer:
         Raises UnknownModel, NoWorkers, ModelTooLarge, and DeadlineImpossible if the chosen worker would start it too late.
         """
         self.asked(request, now)
-        choice = self._choose(request)
+        passed_over: tuple[PassedOver, ...] = ()
+        asked = request
+        if request.model in self._failing:
+            passed_over = self.passed_over(request, now)
+            asked = without(request, passed_over)
+        choice = self._choose(asked)
         if self.priced is not None:
-            self._tell_price(request, choice, 0, now)
-        return self._place(request, choice, now)
+            self._tell_price(asked, choice, 0, now)
+        return self._place(request, choice, now, passed_over)
 
     def _tell_price(self, request: PlacementRequest, choice: Choice | Patience | None, backlog: int, now: float) -> None:
         """Of those that will wait for a slot."""
@@ -175,14 +189,24 @@ class Placer:
         Raises DeadlineImpossible, too, if it could not be served in time even now. One that has no time to wait does not wait.
         """
         self._pass(now)
-        choice = self._choose(request, waiting if self._lets_wait else None)
+        passed_over = self.passed_over(request, now) if request.model in self._failing else ()
+        asked = without(request, passed_over) if passed_over else request
+        choice = self._choose(asked, waiting if self._lets_wait else None)
         if self.priced is not None and waiting.is_new:
-            self._tell_price(request, choice, waiting.backlog, now)
+            self._tell_price(asked, choice, waiting.backlog, now)
         if isinstance(choice, Patience):
             if not 0 < request.deadline_s < choice.retry_in_s + choice.cost.own_s:
                 return choice
-            choice = self._choose(request)
-        return self._place(request, choice, now)
+            choice = self._choose(asked)
+        return self._place(request, choice, now, passed_over)
+
+    def passed_over(self, request: PlacementRequest, now: float) -> tuple[PassedOver, ...]:
+        """Who could take the request but is not to be asked, because of what has failed there. No policy chooses them."""
+        return self.failures.passed_over(request, self._fleet, now)
+
+    def barred_for_s(self, request: PlacementRequest, now: float) -> float:
+        """As `Failures.barred_for_s`."""
+        return self.failures.barred_for_s(request, self._fleet, now)
 
     @property
     def ground(self) -> Ground:
@@ -218,9 +242,11 @@ class Placer:
             return False
         return node_id not in excluded and self._view.can_load(node_id, model)
 
-    def _place(self, request: PlacementRequest, choice: Choice | Patience | None, now: float) -> Decision:
+    def _place(
+        self, request: PlacementRequest, choice: Choice | Patience | None, now: float, passed_over: tuple[PassedOver, ...] = ()
+    ) -> Decision:
         if choice is None:
-            raise refusal(self._view, self._fleet, request)
+            raise refusal(self._view, self._fleet, request, passed_over, now)
         if isinstance(choice, Patience):
             raise TypeError(f"{self.policy} lets a request wait that has no time to")
         chosen, cost, considered = choice
@@ -256,7 +282,7 @@ class Placer:
             ),
         )
         if records is not None:
-            records.decided(request, decision, seen, now)
+            records.decided(request, decision, seen, now, passed_over)
         return decision
 
     def _seen(self, choice: Choice, model: str) -> Seen:
@@ -300,10 +326,13 @@ class Placer:
             if before is not None:
                 self._fleet.entry_changed(before, None)
                 self._reservations.forget(before.node_id)
+                self.failures.forget(before.node_id)
             return
         if before is None or before.state is not after.state:
             self._drop_outdated(before, after)
             self._estimates.learn(after)
+            if after.state.failing is not (NOTHING_FAILS if before is None else before.state.failing):
+                self.failures.heard(after.state, after.received_at, self._rng)
         self._fleet.entry_changed(before, after)
 
     def _drop_outdated(self, before: WorkerEntry | None, after: WorkerEntry) -> None:

@@ -20,6 +20,7 @@ from roost.placement.candidate import Candidate
 from roost.placement.cost import Cost
 from roost.placement.costs import Priced
 from roost.placement.decision import Decision
+from roost.placement.failures import MAX_TOLD, PassedOver
 from roost.placement.request import PlacementRequest
 
 DEFAULT_CAPACITY = 1_000  # each may be the last to hold on to the states of eight workers, some kilobytes each
@@ -48,7 +49,8 @@ class Considered(NamedTuple):
 class DecisionRecord:
     """One decision, or one refusal, with the chosen worker first and the others that were priced after it, cheapest first.
 
-    `decided_at` and `settled_at` are the decider's clock; `outcome` is None until its worker told.
+    `decided_at` and `settled_at` are the decider's clock; `outcome` is None until its worker told. `passed_over` could have been chosen
+    but for what had failed there.
     """
 
     decided_at: float
@@ -57,6 +59,7 @@ class DecisionRecord:
     considered: tuple[Considered, ...] = ()
     outcome: CacheResult | None = None
     settled_at: float = 0.0
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 class DecisionRecords:
@@ -66,15 +69,17 @@ class DecisionRecords:
         if capacity < 1:
             raise ValueError(f"capacity must be 1 or more (got {capacity})")
         self.capacity = capacity
-        self._ring: deque[tuple[float, PlacementRequest, Decision | RoostError, Seen]] = deque(maxlen=capacity)
+        self._ring: deque[tuple[float, PlacementRequest, Decision | RoostError, Seen, tuple[PassedOver, ...]]] = deque(maxlen=capacity)
         # Twice as many, because outcomes of decisions that are forgotten come between those of decisions that are not.
         self._outcomes: deque[tuple[DecisionOutcome, float]] = deque(maxlen=2 * capacity)
 
-    def decided(self, request: PlacementRequest, decision: Decision, seen: Seen, now: float) -> None:
-        self._ring.append((now, request, decision, seen))
+    def decided(
+        self, request: PlacementRequest, decision: Decision, seen: Seen, now: float, passed_over: tuple[PassedOver, ...] = ()
+    ) -> None:
+        self._ring.append((now, request, decision, seen, passed_over[:MAX_TOLD]))
 
-    def refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
-        self._ring.append((now, request, refusal, []))
+    def refused(self, request: PlacementRequest, refusal: RoostError, now: float, passed_over: tuple[PassedOver, ...] = ()) -> None:
+        self._ring.append((now, request, refusal, [], passed_over[:MAX_TOLD]))
 
     def settled(self, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         """A worker told what became of decisions. What it tells again changes nothing."""
@@ -84,14 +89,16 @@ class DecisionRecords:
         """Every record of that request, in order; none if it was never asked for, or too long ago."""
         return tuple([self._told(*kept) for kept in self._ring if kept[1].request_id == request_id])
 
-    def _told(self, now: float, request: PlacementRequest, result: Decision | RoostError, seen: Seen) -> DecisionRecord:
+    def _told(
+        self, now: float, request: PlacementRequest, result: Decision | RoostError, seen: Seen, passed_over: tuple[PassedOver, ...]
+    ) -> DecisionRecord:
         if isinstance(result, RoostError):
-            return DecisionRecord(now, request, result)
+            return DecisionRecord(now, request, result, passed_over=passed_over)
         considered = sorted(_considered(seen), key=lambda each: _rank(each, result.worker_id))
         for outcome, settled_at in self._outcomes:
             if outcome.decision_id == result.decision_id:
-                return DecisionRecord(now, request, result, tuple(considered), outcome.cache_result, settled_at)
-        return DecisionRecord(now, request, result, tuple(considered))
+                return DecisionRecord(now, request, result, tuple(considered), outcome.cache_result, settled_at, passed_over)
+        return DecisionRecord(now, request, result, tuple(considered), passed_over=passed_over)
 
     def __len__(self) -> int:
         return len(self._ring)

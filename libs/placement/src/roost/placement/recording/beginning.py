@@ -10,11 +10,12 @@ from typing import Final, cast
 from roost.cluster.known_models import SharedCatalogue
 from roost.cluster.view_snapshot import ViewSnapshot
 from roost.cluster.worker_entry import WorkerEntry
-from roost.cluster.worker_state import Liveness
+from roost.cluster.worker_state import Failing, Liveness
 from roost.placement.decider import DeciderSnapshot
 from roost.placement.demand import DemandSnapshot
 from roost.placement.dispatcher import LineSnapshot, Ticket
 from roost.placement.estimates import LearnedSnapshot
+from roost.placement.failures import Bar
 from roost.placement.placer import PlacerSnapshot
 from roost.placement.recording import earlier, events
 from roost.placement.recording.lines import number
@@ -116,7 +117,13 @@ def _placer(fields: Fields) -> PlacerSnapshot:
             DemandSnapshot(None if since is None else number(since), tuple((model, faded, as_of) for model, faded, as_of in demand)),
         ),
         tuple((name, _pairs(rows)) for name, rows in cast("Sequence[tuple[str, object]]", fields["ready_since"])),
+        tuple(map(_bar, cast("Sequence[tuple[str, str, int, int, str, float]]", fields.get("bars", ())))),
     )
+
+
+def _bar(row: tuple[str, str, int, int, str, float]) -> tuple[str, str, Bar]:
+    model, node_id, failed_loads, lost_calls, why, until = row
+    return model, node_id, Bar(Failing(failed_loads, lost_calls, why), number(until))
 
 
 def _pairs(rows: object) -> tuple[tuple[str, float], ...]:

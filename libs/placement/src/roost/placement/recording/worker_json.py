@@ -10,10 +10,12 @@ from dataclasses import astuple
 from typing import Final, TypeVar, cast
 
 from roost.cluster.worker_state import (
+    NOTHING_FAILS,
     CacheCounters,
     CacheResult,
     CatalogueModel,
     DecisionOutcome,
+    Failing,
     GpuSource,
     ModelStatus,
     ModelTiming,
@@ -62,6 +64,8 @@ def state_to_json(state: WorkerState, before: WorkerState | None) -> Fields:
         fields["gpu_source"] = state.gpu_source.value
     if state.cache != known.cache:
         fields["cache"] = None if state.cache is None else counters_to_json(state.cache)
+    if state.failing != known.failing:
+        fields["failing"] = [(name, *astuple(each)) for name, each in state.failing.items()]
     if state.outcomes:
         fields["outcomes"] = outcomes_to_json(state.outcomes)
     return fields
@@ -79,6 +83,7 @@ def state_from_json(fields: Fields, before: WorkerState | None, catalogue: tuple
         gpu_source=GpuSource(fields["gpu_source"]) if "gpu_source" in fields else known.gpu_source,
         catalogue=catalogue,
         outcomes=outcomes_from_json(fields.get("outcomes", ())),
+        failing=_failing(fields["failing"]) if "failing" in fields else known.failing,
         cache=known.cache if "cache" not in fields else None if cache is None else counters_from_json(cache),
         **plain,
     )
@@ -86,6 +91,11 @@ def state_from_json(fields: Fields, before: WorkerState | None, catalogue: tuple
 
 def _models(rows: Json) -> Mapping[str, ModelStatus]:
     return {row[0]: ModelStatus(row[0], Phase(row[1]), *row[2:]) for row in cast("Sequence[tuple[str, str, int, int, int, float]]", rows)}
+
+
+def _failing(rows: Json) -> Mapping[str, Failing]:
+    told = {name: Failing(loads, calls, why) for name, loads, calls, why in cast("Sequence[tuple[str, int, int, str]]", rows)}
+    return told or NOTHING_FAILS
 
 
 def _timings(rows: Json) -> Mapping[str, ModelTiming]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from json import JSONEncoder
 from types import MappingProxyType
 from typing import Final, cast
@@ -177,4 +177,5 @@ def _placer(placer: PlacerSnapshot) -> Fields:
         "demand_since": learned.demand.since,
         "demand": cast("Sequence[Json]", learned.demand.recent),
         "ready_since": cast("Sequence[Json]", placer.ready_since),
+        "bars": [(model, name, *astuple(bar.failing), bar.until) for model, name, bar in placer.bars],
     }
