@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.cluster.errors import InvalidField
-from roost.cluster.worker_state import CacheCounters, CatalogueModel, GpuSource, Liveness, ModelStatus, ModelTiming, Phase, WorkerState
+from roost.cluster.worker_state import (
+    CacheCounters,
+    CatalogueModel,
+    Failing,
+    GpuSource,
+    Liveness,
+    ModelStatus,
+    ModelTiming,
+    Phase,
+    WorkerState,
+)
 from roost.gossip.core.publishing import Publishing
 from roost.gossip.core.records import MODEL, SIDECAR, Record, load_of, records_of, told_by
 from roost.gossip.protocol.cold_state import MAX_COLD_VALUE_BYTES, ColdLimit, ColdState
@@ -32,6 +42,7 @@ states = st.builds(
     slots=st.integers(1, 4096),
     cache=st.none() | st.builds(CacheCounters, *[st.integers(0, 2**64 - 1)] * 5),
     gpu_source=st.sampled_from(GpuSource),
+    failing=st.dictionaries(names, st.builds(Failing, st.integers(1, 2**32 - 1), st.integers(0, 2**32 - 1), st.text(max_size=80))),
 )
 catalogues = st.none() | st.lists(
     st.builds(CatalogueModel, names, names, st.integers(0, 2**60)), max_size=5, unique_by=lambda m: m.name
@@ -61,7 +72,7 @@ def test_every_record_fits_a_packet(state: WorkerState, catalogue: tuple[Catalog
     assert all(len(value) <= MAX_COLD_VALUE_BYTES for value in written(records_of(state, Liveness.LIVE, catalogue)).values())
 
 
-@given(st.dictionaries(st.sampled_from(["w", "m/a", "t/a", "c/a", "s", "x", "m/"]), st.binary(max_size=40)))
+@given(st.dictionaries(st.sampled_from(["w", "m/a", "t/a", "c/a", "f/a", "s", "x", "m/"]), st.binary(max_size=40)))
 def test_whatever_another_member_tells_is_read_or_refused(records: Mapping[str, bytes]) -> None:
     with contextlib.suppress(InvalidField):
         told_by("worker-1", read(records))
@@ -126,6 +137,24 @@ def test_a_measurement_is_told_anew_when_it_has_moved_by_a_tenth() -> None:
     for service_time_s in (1.0, 1.05, 1.09, 1.2):
         publishing.tell(state(timings={"sim-a": ModelTiming(service_time_s)}), Liveness.LIVE, 0.0)
     assert ["t/sim-a" in write for write in replica.writes] == [True, True]
+
+
+def test_what_fails_is_told_when_it_is_enough_to_ask_elsewhere_and_with_each_strike_more() -> None:
+    replica = Replica()
+    publishing = Publishing(replica.publish, Counters(), write=record_to_bytes)
+    for loads, calls in ((0, 2), (0, 3), (0, 3), (1, 3), (0, 0)):
+        publishing.tell(state(failing={"sim-a": Failing(loads, calls)} if loads or calls else {}), Liveness.LIVE, 0.0)
+    assert ["f/sim-a" in write for write in replica.writes] == [False, True, True, True]
+    assert replica.writes[-1] == {"f/sim-a": None}
+
+
+def test_only_so_much_is_told_of_failures_as_fits() -> None:
+    failing = {f"model-{number:04}": Failing(1, 0, "é" * 200) for number in range(256)}
+    replica, counters = Replica(), Counters()
+    Publishing(replica.publish, counters, write=record_to_bytes).tell(state(failing=failing), Liveness.LIVE, 0.0)
+    told = told_by("worker-1", read(replica.cold.items()))
+    assert told is not None
+    assert (len(told.state.failing), counters["publish_too_large"]) == (32, 0)
 
 
 def test_what_is_too_much_to_tell_is_left_out_and_counted() -> None:

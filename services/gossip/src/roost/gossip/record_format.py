@@ -8,10 +8,11 @@ from typing import Final
 from google.protobuf.message import DecodeError, Message
 
 from roost.cluster.errors import InvalidField
-from roost.cluster.worker_state import CatalogueModel, GpuSource, Liveness, ModelStatus, ModelTiming
+from roost.cluster.worker_state import CatalogueModel, Failing, GpuSource, Liveness, ModelStatus, ModelTiming
 from roost.gossip.core.records import (
     CATALOGUE,
     COUNTERS,
+    FAILING,
     MODEL,
     SIDECAR,
     TIMING,
@@ -47,7 +48,7 @@ def record_to_bytes(record: Record) -> bytes:
     return _to_wire(record).SerializeToString(deterministic=True)
 
 
-def _to_wire(record: Record) -> Message:
+def _to_wire(record: Record) -> Message:  # noqa: PLR0911  # one for each kind
     match record:
         case SidecarRecord(grpc_address):
             return gossip_pb2.SidecarRecord(grpc_address=grpc_address)
@@ -55,6 +56,8 @@ def _to_wire(record: Record) -> Message:
             return gossip_pb2.CountersRecord(counters=counters_to_wire(counters))
         case ModelTiming(service_time_s, load_time_s):
             return gossip_pb2.TimingRecord(service_time_s=service_time_s, load_time_s=load_time_s)
+        case Failing(failed_loads, lost_calls, why):
+            return gossip_pb2.FailingRecord(failed_loads=failed_loads, lost_calls=lost_calls, why=why)
         case CatalogueModel():
             wire = catalogue_model_to_wire(record)
             wire.ClearField("name")
@@ -102,6 +105,11 @@ def _timing(data: bytes, _name: str) -> ModelTiming:
     return ModelTiming(timing.service_time_s, timing.load_time_s)
 
 
+def _failing(data: bytes, _name: str) -> Failing:
+    told = gossip_pb2.FailingRecord.FromString(data)
+    return Failing(told.failed_loads, told.lost_calls, told.why)
+
+
 def _model(data: bytes, name: str) -> CatalogueModel:
     model = state_pb2.CatalogueModel.FromString(data)
     model.name = name
@@ -127,6 +135,7 @@ _READ: Final[Mapping[str, Callable[[bytes, str], Record]]] = {
     MODEL: _residency,
     TIMING: _timing,
     CATALOGUE: _model,
+    FAILING: _failing,
 }
 
 

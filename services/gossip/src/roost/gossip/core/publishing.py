@@ -86,6 +86,7 @@ def _is_alike(one: Said, other: Said) -> bool:
         liveness is liveness_after
         and before.models == after.models
         and before.timings == after.timings
+        and before.failing == after.failing
         and (before.address, before.memory_capacity_bytes, before.slots, before.gpu_source)
         == (after.address, after.memory_capacity_bytes, after.slots, after.gpu_source)
     )

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, TypeVar
 
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import check_model_name
 from roost.cluster.worker_state import (
+    MAX_FAILING,
+    NOTHING_FAILS,
     CacheCounters,
     CatalogueModel,
+    Failing,
     GpuSource,
     Liveness,
     ModelStatus,
@@ -22,6 +26,7 @@ from roost.cluster.worker_state import (
     WorkerState,
 )
 from roost.gossip.protocol.hot_state import Load
+from roost.placement.failures import strikes
 
 SIDECAR: Final = "s"
 WORKER: Final = "w"
@@ -29,9 +34,12 @@ COUNTERS: Final = "n"
 MODEL: Final = "m/"
 TIMING: Final = "t/"
 CATALOGUE: Final = "c/"
+FAILING: Final = "f/"
 
 MAX_TOLD_MODELS: Final = 500  # of one worker; with the next two, and as many deleted keys, half of what one owner may hold
 MAX_TOLD_TIMINGS: Final = 64
+MAX_TOLD_FAILING: Final = 32
+MAX_TOLD_WHY: Final = 80  # characters, up to 320 bytes of the 512 that one record may have
 MAX_TOLD_CATALOGUE: Final = 256  # a larger one is not told: the worker then counts as one that can load whatever is known
 TIMING_STEP: Final = 1.1  # a measurement is told anew when it has moved by a tenth
 SOONEST_READY_S: Final = 0.05  # a load that takes longer than expected is expected any moment
@@ -64,9 +72,9 @@ class CountersRecord:
     counters: CacheCounters
 
 
-Record = SidecarRecord | WorkerRecord | CountersRecord | ModelStatus | ModelTiming | CatalogueModel
-"""Under MODEL, TIMING and CATALOGUE stand what the worker itself reports, by the model's name."""
-R = TypeVar("R", SidecarRecord, WorkerRecord, CountersRecord, ModelStatus, ModelTiming, CatalogueModel)
+Record = SidecarRecord | WorkerRecord | CountersRecord | ModelStatus | ModelTiming | CatalogueModel | Failing
+"""Under MODEL, TIMING, CATALOGUE and FAILING stand what the worker itself reports, by the model's name."""
+R = TypeVar("R", SidecarRecord, WorkerRecord, CountersRecord, ModelStatus, ModelTiming, CatalogueModel, Failing)
 
 
 def load_of(state: WorkerState, liveness: Liveness) -> Load:
@@ -97,6 +105,7 @@ def records_of(state: WorkerState, liveness: Liveness, catalogue: tuple[Catalogu
     records.update((CATALOGUE + model.name, model) for model in told or ())
     if liveness is not Liveness.DEAD:
         records.update((MODEL + status.name, _residency(status)) for status in _foremost(state))
+        records.update((FAILING + name, each) for name, each in _failing(state))
     timings = [name for name in state.timings if name in state.models] + [name for name in state.timings if name not in state.models]
     records.update((TIMING + name, state.timings[name]) for name in timings[:MAX_TOLD_TIMINGS])
     return records
@@ -105,6 +114,12 @@ def records_of(state: WorkerState, liveness: Liveness, catalogue: tuple[Catalogu
 def _foremost(state: WorkerState) -> list[ModelStatus]:
     """The resident models, ready ones first, at most as many as are told."""
     return sorted(state.models.values(), key=lambda status: (not status.is_ready, status.name))[:MAX_TOLD_MODELS]
+
+
+def _failing(state: WorkerState) -> list[tuple[str, Failing]]:
+    """Of what deciders ask elsewhere for, what failed last: at most as many as are told."""
+    last = [(name, each) for name, each in state.failing.items() if strikes(each)][-MAX_TOLD_FAILING:]
+    return [(name, replace(each, why=each.why[:MAX_TOLD_WHY])) for name, each in last]
 
 
 def _residency(status: ModelStatus) -> ModelStatus:
@@ -120,6 +135,8 @@ def is_worth_telling(before: Record, after: Record) -> bool:
         return (before.phase, before.size_bytes, before.is_pinned) != (after.phase, after.size_bytes, after.is_pinned)
     if isinstance(before, ModelTiming) and isinstance(after, ModelTiming):
         return _has_moved(before.service_time_s, after.service_time_s) or _has_moved(before.load_time_s, after.load_time_s)
+    if isinstance(before, Failing) and isinstance(after, Failing):
+        return strikes(before) != strikes(after)
     return True
 
 
@@ -187,6 +204,7 @@ def told_by(node_id: str, records: Mapping[str, Record]) -> Told | None:
             timings=dict(_under(TIMING, records, ModelTiming)),
             gpu_source=worker.gpu_source,
             catalogue=tuple(catalogue[name] for name in sorted(catalogue)) if is_whole else None,
+            failing=dict(islice(_under(FAILING, records, Failing), MAX_FAILING)) or NOTHING_FAILS,
             cache=counters.counters if isinstance(counters, CountersRecord) else None,
         ),
         worker.presence,
