@@ -125,6 +125,7 @@ async def test_models_as_json_has_its_fixed_names(cluster: StandInCluster, roost
         "context_tokens": 0,
         "ready_on": ["worker-1"],
         "loading_on": [],
+        "passed_over": [],
     }
 
 

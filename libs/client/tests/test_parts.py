@@ -22,13 +22,15 @@ from rich.console import Console
 from roost.client.channels import ChannelCache
 from roost.client.cli.cluster_life import example_model
 from roost.client.cli.exits import ExitCode, exit_code_of
+from roost.client.cli.explaining import explained_json, story
 from roost.client.cli.running import run
 from roost.client.cli.screens import PlainScreen
-from roost.client.cli.tables import size_text
+from roost.client.cli.tables import console_for, models_table, size_text
 from roost.client.errors import ClusterUnreachable, Failure
+from roost.client.explaining import ExplainedDecision
 from roost.client.local.outward import advertised_host
 from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
-from roost.client.results import ClusterState, ModelSnapshot, Plane, WorkerSnapshot
+from roost.client.results import ClusterState, ModelSnapshot, PassedOverWorker, Plane, WorkerSnapshot
 from roost.client.targets import Target, TargetOrder, parse_target, parse_targets
 from roost.client.traffic import Popularity, TrafficCounts, models_that_fit, next_arrival_s
 from roost.cluster.errors import CommandFailed, InvalidField, NoWorkers, RoostError, UnknownModel, UnknownRequest
@@ -288,3 +290,20 @@ def test_a_plain_screen_says_only_what_changed_and_not_too_often() -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "-"), (512, "512 B"), (253_113_024, "253.1 MB"), (13_480_000_000, "13.5 GB")])
 def test_sizes_are_written_as_people_do(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_where_a_model_fails_is_shown_with_the_reason_and_the_time() -> None:
+    model = CatalogueModel("llama", engine="x", size_bytes=1)
+    failing = (PassedOverWorker("w1", "2 loads in a row failed (no file)", 1.5), PassedOverWorker("w2", "its engine broke", 0.0))
+    told = io.StringIO()
+    console_for(told).print(models_table([ModelSnapshot(model, (), (), failing), ModelSnapshot(replace(model, name="phi"), (), ())]))
+    assert "FAILS ON" in told.getvalue()
+    assert "w1 is asked again in 1.5 s: 2 loads in a row failed (no file)" in told.getvalue()
+    assert "w2 is being tried with one request at a time: its engine broke" in told.getvalue()
+
+
+def test_who_was_passed_over_for_a_request_is_told_in_its_story() -> None:
+    passed_over = (PassedOverWorker("w1", "2 loads in a row failed (no file)", 1.5),)
+    explained = ExplainedDecision(0.0, "r", "llama", 0, 0.0, (), None, "none is left", "NO_WORKERS", (), None, 0.0, passed_over)
+    assert "Passed over: w1 is asked again in 1.5 s: 2 loads in a row failed (no file).\nRefused: none is left" in story(explained, 1, 1)
+    assert explained_json(explained)["passed_over"] == [{"worker_id": "w1", "why": "2 loads in a row failed (no file)", "retry_in_s": 1.5}]

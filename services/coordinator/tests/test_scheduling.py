@@ -67,6 +67,26 @@ async def test_a_refused_request_is_explained_too_and_one_that_nobody_knows_is_n
             assert refused.value.code() is code
 
 
+async def test_a_worker_on_which_a_model_fails_is_passed_over_and_everybody_is_told_why() -> None:
+    why = "1 load in a row failed (no such file)"
+    async with running_cluster(policy="affinity") as cluster, cluster.worker("bad") as bad, cluster.worker("good") as good:
+        await good.report(queue_depth=9)
+        await bad.report(failing=[state_pb2.FailingModel(name="sim-a", failed_loads=1, why="no such file")])
+        state = await cluster.await_state(lambda state: any(model.passed_over for model in state.models))
+        (failing,) = [model for model in state.models if model.passed_over]
+        assert (failing.model.name, failing.passed_over[0].worker_id, failing.passed_over[0].why) == ("sim-a", "bad", why)
+        assert 0 < failing.passed_over[0].retry_in_s <= 1
+        assert (await cluster.schedule("sim-a", request_id="mine")).worker_id == "good"
+        [record] = (await cluster.scheduler.ExplainDecision(scheduler_pb2.ExplainDecisionRequest(request_id="mine"), timeout=5)).records
+        assert [(each.worker_id, each.why) for each in record.passed_over] == [("bad", why)]
+        await bad.report(failing=[state_pb2.FailingModel(name="sim-a", failed_loads=9, why="no such file")])
+        await cluster.await_state(lambda state: any(each.retry_in_s > 9 for model in state.models for each in model.passed_over))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await cluster.schedule("sim-a", excluded_workers=["good"], allow_queueing=True)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "9 loads in a row failed (no such file)" in str(refused.value.details())
+
+
 async def test_a_decision_carries_all_that_a_client_needs() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"], address="10.0.0.7:8001"):
         warm = await cluster.schedule("sim-a", request_id="mine", priority=3)

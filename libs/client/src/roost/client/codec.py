@@ -9,6 +9,7 @@ from roost.client.results import (
     Decision,
     FinishReason,
     ModelSnapshot,
+    PassedOverWorker,
     Plane,
     Progress,
     Timings,
@@ -130,7 +131,11 @@ def _worker_from_wire(wire: scheduler_pb2.WorkerView) -> WorkerSnapshot:
 def _model_from_wire(wire: scheduler_pb2.ModelView) -> ModelSnapshot:
     entry = wire.model
     model = CatalogueModel(entry.name, entry.engine, entry.size_bytes, entry.simulated, entry.context_tokens)
-    return ModelSnapshot(model, tuple(wire.ready_on), tuple(wire.loading_on))
+    return ModelSnapshot(model, tuple(wire.ready_on), tuple(wire.loading_on), tuple(map(passed_over_from_wire, wire.passed_over)))
+
+
+def passed_over_from_wire(wire: scheduler_pb2.PassedOverWorker) -> PassedOverWorker:
+    return PassedOverWorker(wire.worker_id, wire.why, wire.retry_in_s)
 
 
 def state_of_cluster_from_wire(wire: scheduler_pb2.GetClusterStateResponse) -> ClusterState:

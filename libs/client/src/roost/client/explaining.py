@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from roost.client.codec import decision_from_wire
-from roost.client.results import Decision
+from roost.client.codec import decision_from_wire, passed_over_from_wire
+from roost.client.results import Decision, PassedOverWorker
 from roost.cluster.worker_state import CacheResult, Phase
 from roost.placement.cost import Cost
 from roost.v1 import scheduler_pb2, state_pb2
@@ -42,6 +42,7 @@ class ExplainedDecision:
     """One decision, or one refusal (`decision` None, `refusal` its sentence). `considered` has the chosen worker first.
 
     `decided_at` is in seconds since the Unix epoch; `outcome` is None until the worker told, `settled_after_s` when that was.
+    `passed_over` could have been chosen but for what had failed there.
     """
 
     decided_at: float
@@ -56,6 +57,7 @@ class ExplainedDecision:
     considered: tuple[ConsideredWorker, ...]
     outcome: CacheResult | None
     settled_after_s: float
+    passed_over: tuple[PassedOverWorker, ...] = ()
 
 
 def explained_from_wire(wire: scheduler_pb2.DecisionRecord) -> ExplainedDecision:
@@ -72,6 +74,7 @@ def explained_from_wire(wire: scheduler_pb2.DecisionRecord) -> ExplainedDecision
         considered=tuple(map(_considered, wire.considered)),
         outcome=_OUTCOMES.get(wire.outcome),
         settled_after_s=wire.settled_after_s,
+        passed_over=tuple(map(passed_over_from_wire, wire.passed_over)),
     )
 
 

@@ -14,6 +14,7 @@ from roost.client.explaining import ExplainedDecision, explained_from_wire
 from roost.cluster.errors import RoostError
 from roost.cluster.worker_state import DecisionOutcome
 from roost.placement.decision import Decision
+from roost.placement.failures import PassedOver
 from roost.placement.recording import earlier
 from roost.placement.recording.comparing import Both, compare
 from roost.placement.recording.events import Beginning, Event, Origin
@@ -109,14 +110,16 @@ class _RecordsOf(DecisionRecords):
         self._request_id = request_id
         self._decision_ids: set[str] = set()
 
-    def decided(self, request: PlacementRequest, decision: Decision, seen: Seen, now: float) -> None:
+    def decided(
+        self, request: PlacementRequest, decision: Decision, seen: Seen, now: float, passed_over: tuple[PassedOver, ...] = ()
+    ) -> None:
         if request.request_id == self._request_id:
             self._decision_ids.add(decision.decision_id)
-            super().decided(request, decision, seen, now)
+            super().decided(request, decision, seen, now, passed_over)
 
-    def refused(self, request: PlacementRequest, refusal: RoostError, now: float) -> None:
+    def refused(self, request: PlacementRequest, refusal: RoostError, now: float, passed_over: tuple[PassedOver, ...] = ()) -> None:
         if request.request_id == self._request_id:
-            super().refused(request, refusal, now)
+            super().refused(request, refusal, now, passed_over)
 
     def settled(self, outcomes: Iterable[DecisionOutcome], now: float) -> None:
         super().settled([outcome for outcome in outcomes if outcome.decision_id in self._decision_ids], now)

@@ -113,12 +113,22 @@ class WorkerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOverWorker:
+    """A worker that gets no request for a model for now, because of what has failed there. `retry_in_s` is 0.0 where one tries it now."""
+
+    worker_id: str
+    why: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSnapshot:
-    """One model, and the live workers where it is ready or loading."""
+    """One model, and the live workers where it is ready or loading, and those that are passed over because it failed there."""
 
     model: CatalogueModel
     ready_on: tuple[str, ...]
     loading_on: tuple[str, ...]
+    passed_over: tuple[PassedOverWorker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from roost.cluster.worker_state import (
     WorkerState,
 )
 from roost.placement.decision import Action, Decision
+from roost.placement.failures import PassedOver
 from roost.placement.placer import Placer
 from roost.placement.request import MAX_EXCLUDED, NO_WORKERS, PlacementRequest
 from roost.service.addresses import is_every_address
@@ -395,7 +396,10 @@ def cluster_state_to_wire(
         average_gpu_utilization=totals.average_gpu_utilization,
         total_queue_depth=min(totals.total_queue_depth, 2**32 - 1),
         workers=[_worker_to_wire(view.entries[node_id], placer, now) for node_id in sorted(view.entries)],
-        models=[_model_view_to_wire(model, residency.get(name, Residency())) for name, model in view.catalogue().items()],
+        models=[
+            _model_view_to_wire(model, residency.get(name, Residency()), placer.failures.told(name), now)
+            for name, model in view.catalogue().items()
+        ],
         cache_hits=statistics.hits,
         cold_starts=statistics.cold_starts,
         joins=statistics.joins,
@@ -414,5 +418,14 @@ def _worker_to_wire(entry: WorkerEntry, placer: Placer, now: float) -> scheduler
     )
 
 
-def _model_view_to_wire(model: CatalogueModel, where: Residency) -> scheduler_pb2.ModelView:
-    return scheduler_pb2.ModelView(model=catalogue_model_to_wire(model), ready_on=where.ready_on, loading_on=where.loading_on)
+def _model_view_to_wire(model: CatalogueModel, where: Residency, passed_over: Iterable[PassedOver], now: float) -> scheduler_pb2.ModelView:
+    return scheduler_pb2.ModelView(
+        model=catalogue_model_to_wire(model),
+        ready_on=where.ready_on,
+        loading_on=where.loading_on,
+        passed_over=[passed_over_to_wire(each, now) for each in passed_over],
+    )
+
+
+def passed_over_to_wire(passed_over: PassedOver, now: float) -> scheduler_pb2.PassedOverWorker:
+    return scheduler_pb2.PassedOverWorker(worker_id=passed_over.node_id, why=passed_over.why, retry_in_s=max(0.0, passed_over.until - now))

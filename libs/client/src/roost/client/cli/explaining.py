@@ -16,7 +16,7 @@ from roost.client.cli.json_views import decision_json
 from roost.client.cli.options import OPERATE, AsJson, Timeout, examples
 from roost.client.cli.replaying import warnings_of
 from roost.client.cli.running import Json, print_json, run, say
-from roost.client.cli.tables import console_for_stdout, size_text, table
+from roost.client.cli.tables import console_for_stdout, passed_over_text, size_text, table
 from roost.client.explaining import ConsideredWorker, ExplainedDecision
 from roost.client.recordings import explain_from
 from roost.cluster.worker_state import CacheResult
@@ -99,6 +99,7 @@ def story(explained: ExplainedDecision, number: int, count: int) -> str:
         asked += f", without {', '.join(explained.excluded)}"
     head = f"Decision {number} of {count} on {explained.request_id} at {at} UTC: {explained.model}, {asked}."
     decision = explained.decision
+    head += "".join(f"\nPassed over: {passed_over_text(each)}." for each in explained.passed_over)
     if decision is None:
         return f"{head}\nRefused: {explained.refusal} [{explained.refusal_reason}]"
     chosen = f"{decision.worker_id} ({decision.action.name}), expected to start in {decision.estimated_wait_time:.3f} s: {decision.reason}."
@@ -158,6 +159,7 @@ def explained_json(explained: ExplainedDecision) -> dict[str, Json]:
         "considered": [_considered_json(worker) for worker in explained.considered],
         "outcome": None if explained.outcome is None else explained.outcome.value,
         "settled_after_s": explained.settled_after_s,
+        "passed_over": [asdict(each) for each in explained.passed_over],
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from roost.client.cli.running import Json
 from roost.client.results import ClusterState, Decision, Generation, ModelSnapshot, Resumed, WorkerOutcome, WorkerSnapshot
 from roost.cluster.worker_state import CacheCounters, CacheResult
@@ -118,6 +120,7 @@ def model_json(snapshot: ModelSnapshot) -> dict[str, Json]:
         "context_tokens": snapshot.model.context_tokens,
         "ready_on": list(snapshot.ready_on),
         "loading_on": list(snapshot.loading_on),
+        "passed_over": [asdict(each) for each in snapshot.passed_over],
     }
 
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from roost.client.results import ClusterState, ModelSnapshot, WorkerSnapshot
+from roost.client.results import ClusterState, ModelSnapshot, PassedOverWorker, WorkerSnapshot
 from roost.cluster.worker_state import CacheCounters, Liveness, Phase
 
 PIPED_WIDTH = 200  # columns of a table that is read by a program: nothing is folded
@@ -95,8 +95,9 @@ def state_view(state: ClusterState) -> Group:
 
 
 def models_table(models: Sequence[ModelSnapshot]) -> Table:
-    """One row a model. What has no weights behind it says so."""
-    made = table("MODEL", "ENGINE", "SIZE", "READY ON", "LOADING ON", right=("SIZE",))
+    """One row a model. What has no weights behind it says so, and where it fails, if it does anywhere."""
+    fails = ("FAILS ON",) if any(snapshot.passed_over for snapshot in models) else ()
+    made = table("MODEL", "ENGINE", "SIZE", "READY ON", "LOADING ON", *fails, right=("SIZE",))
     for snapshot in models:
         engine = Text(snapshot.model.engine)
         if snapshot.model.is_simulated:
@@ -107,8 +108,15 @@ def models_table(models: Sequence[ModelSnapshot]) -> Table:
             size_text(snapshot.model.size_bytes),
             Text(", ".join(snapshot.ready_on) or "-"),
             Text(", ".join(snapshot.loading_on) or "-"),
+            *(Text("; ".join(map(passed_over_text, snapshot.passed_over)) or "-") for _ in fails),
         )
     return made
+
+
+def passed_over_text(worker: PassedOverWorker) -> str:
+    """Who, why, and for how long."""
+    when = f"is asked again in {worker.retry_in_s:.1f} s" if worker.retry_in_s else "is being tried with one request at a time"
+    return f"{worker.worker_id} {when}: {worker.why}"
 
 
 def summary_table(workers: Sequence[WorkerSnapshot]) -> Table:

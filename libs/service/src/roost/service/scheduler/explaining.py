@@ -6,7 +6,7 @@ from roost.cluster.errors import InvalidField, RoostError
 from roost.cluster.names import MAX_REQUEST_ID, check_request_id
 from roost.placement.cost import Cost
 from roost.placement.records import Considered, DecisionRecord
-from roost.service.codec import CACHE_RESULTS, PHASES, decision_to_wire, request_to_wire
+from roost.service.codec import CACHE_RESULTS, PHASES, decision_to_wire, passed_over_to_wire, request_to_wire
 from roost.service.errors import to_refusal
 from roost.v1 import scheduler_pb2, state_pb2
 
@@ -30,6 +30,7 @@ def record_to_wire(record: DecisionRecord, plane: scheduler_pb2.Plane.ValueType,
         considered=() if is_refused else [_considered(each, record) for each in record.considered],
         outcome=state_pb2.CACHE_RESULT_UNSPECIFIED if record.outcome is None else CACHE_RESULTS[record.outcome],
         settled_after_s=0.0 if record.outcome is None else record.settled_at - record.decided_at,
+        passed_over=[passed_over_to_wire(each, record.decided_at) for each in record.passed_over],
     )
 
 
