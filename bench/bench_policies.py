@@ -10,6 +10,7 @@ Jain's index is of the models' mean times to first token.
   workers with G GB and 8 slots. The sizes of 6-32 GB are assumed, for the trace has none; times follow from them at published speeds.
 - `crowd`: for a minute one of 12 models is asked for twenty times as often; 8 workers with 4 slots and room for 2 models, loads of 2 s.
 - `uneven`: the same without the crowd, and one worker serves and loads twice as fast.
+- `failing`: the same without the crowd, and on one worker every load fails for the first minute, at once; then it is mended.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -31,7 +32,7 @@ from roost.cluster.catalogue import ModelSpec
 from roost.placement.costs import RESIDENCY_LOADS
 from roost.placement.registry import policy_names
 from roost.placement.turns import turn_s
-from roost.sim import Ask, Delays, Reports, Simulation, closed_loop, equal_models, exponential, flash_crowd, poisson, zipf
+from roost.sim import Ask, Delays, FailingLoads, Reports, Simulation, closed_loop, equal_models, exponential, flash_crowd, poisson, zipf
 from roost.sim.central import CentralPlane
 from roost.sim.flight import Flight
 from roost.sim.machine import Machine
@@ -65,6 +66,7 @@ class Result:
     p99_s: float
     worst_s: float
     loads: int
+    failed_loads: int
     fairness: float
     models_served: int
     failed: int
@@ -154,7 +156,14 @@ def uneven() -> Workload:
     return Workload("uneven", build, 120.0)
 
 
-def _twelve(policy: str, seed: int, arrivals: object) -> Simulation:
+def failing() -> Workload:
+    def build(policy: str, seed: int) -> Simulation:
+        return _twelve(policy, seed, poisson(40.0), failing_loads=[FailingLoads(worker=0, until_s=60.0)])
+
+    return Workload("failing", build, 120.0)
+
+
+def _twelve(policy: str, seed: int, arrivals: object, failing_loads: Sequence[FailingLoads] = ()) -> Simulation:
     return Simulation(
         workers=8,
         slots=4,
@@ -170,6 +179,7 @@ def _twelve(policy: str, seed: int, arrivals: object) -> Simulation:
         reports=Reports(),
         delays=DELAYS,
         may_queue=True,
+        failing_loads=failing_loads,
     )
 
 
@@ -198,7 +208,7 @@ class TwiceAsFast:
 
 def workloads() -> list[Workload]:
     budgets = ARENA_BUDGETS if TRACE.exists() else ()
-    return [peer(8), peer(12), *(arena(workers, memory_gb) for workers, memory_gb in budgets), crowd(), uneven()]
+    return [peer(8), peer(12), *(arena(workers, memory_gb) for workers, memory_gb in budgets), crowd(), uneven(), failing()]
 
 
 def measure(workload: Workload, policy: str, seed: int) -> Result:
@@ -220,6 +230,7 @@ def measure(workload: Workload, policy: str, seed: int) -> Result:
         p99_s=quantile(waits_s, 0.99),
         worst_s=waits_s[-1],
         loads=int(run.totals["loads"]),
+        failed_loads=int(run.totals["failed_loads"]),
         fairness=sum(means) ** 2 / (len(means) * sum(mean * mean for mean in means)),
         models_served=len(by_model),
         failed=len(ledger) - len(waits_s),
@@ -242,6 +253,7 @@ def mean_of(runs: list[Result]) -> Result:
         p99_s=mean("p99_s"),
         worst_s=max(run.worst_s for run in runs),
         loads=round(mean("loads")),
+        failed_loads=round(mean("failed_loads")),
         fairness=mean("fairness"),
         models_served=min(run.models_served for run in runs),
         failed=sum(run.failed for run in runs),
@@ -276,7 +288,20 @@ def bars(results: dict[tuple[str, str], Result]) -> Iterator[tuple[str, bool]]:
 
 def show(workload: str, results: list[Result], elapsed_s: float) -> Table:
     table = Table(title=f"{workload} ({elapsed_s:.0f} s to simulate)")
-    for column in ("policy", "hits", "requests/s", "p50 s", "p95 s", "p99 s", "worst s", "loads", "Jain", "models", "failed"):
+    for column in (
+        "policy",
+        "hits",
+        "requests/s",
+        "p50 s",
+        "p95 s",
+        "p99 s",
+        "worst s",
+        "loads",
+        "failed loads",
+        "Jain",
+        "models",
+        "failed",
+    ):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for result in results:
         table.add_row(
@@ -285,6 +310,7 @@ def show(workload: str, results: list[Result], elapsed_s: float) -> Table:
             f"{result.requests_per_s:.1f}",
             *(f"{seconds:.3f}" for seconds in (result.p50_s, result.p95_s, result.p99_s, result.worst_s)),
             str(result.loads),
+            str(result.failed_loads),
             f"{result.fairness:.2f}",
             str(result.models_served),
             str(result.failed),

@@ -11,7 +11,7 @@ print(sum(run.waits) / len(run.waits))
 from roost.sim.arrivals import closed_loop, diurnal, flash_crowd, gamma, poisson, renewal
 from roost.sim.clients import Delays
 from roost.sim.distributions import Distribution, deterministic, exponential, gamma_time, lognormal, uniform_between
-from roost.sim.faults import Fault, kill_coordinator, kill_worker, partition, restart_coordinator, restart_worker
+from roost.sim.faults import FailingLoads, Fault, kill_coordinator, kill_worker, partition, restart_coordinator, restart_worker
 from roost.sim.fleet_of import equal_models, named_models
 from roost.sim.links import Reports
 from roost.sim.popularity import Popularity, shares, uniform, zipf
@@ -23,6 +23,7 @@ __all__ = [
     "Ask",
     "Delays",
     "Distribution",
+    "FailingLoads",
     "Fault",
     "Popularity",
     "Reports",

@@ -220,7 +220,7 @@ class Clients:
 
     def _lost_place(self, flight: Flight, error: RoostError) -> None:
         flight.job, flight.first_at = None, -1.0
-        self._hear(flight, Declined(error, Setback.BUSY), REFUSED)
+        self._hear(flight, Declined(error, setback_of(error)), REFUSED)
 
     def crashed(self, lost: Sequence[Flight]) -> None:
         """A worker died with these requests: those that had a token are over, the others begin anew."""

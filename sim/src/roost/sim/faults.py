@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 
@@ -24,6 +25,27 @@ class Fault:
     at_s: float
     kind: Kind
     workers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FailingLoads:
+    """Loads that begin on a worker from `from_s` until `until_s` fail, each after `after_s`: of the models of these numbers, or of all.
+
+    Raises ValueError for times that cannot be.
+    """
+
+    worker: int
+    models: tuple[int, ...] | None = None
+    from_s: float = 0.0
+    until_s: float = math.inf
+    after_s: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.after_s < math.inf and self.from_s <= self.until_s):
+            raise ValueError("failing_loads must have after_s of 0 or more and finite, and until_s not before from_s")
+
+    def hits(self, worker: int, model: int, now: float) -> bool:
+        return worker == self.worker and self.from_s <= now < self.until_s and (self.models is None or model in self.models)
 
 
 def kill_coordinator(at_s: float) -> tuple[Fault, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from roost.cluster.catalogue import Catalogue, ModelSpec
-from roost.cluster.errors import RoostError
+from roost.cluster.errors import ModelLoadFailed, RoostError
 from roost.cluster.worker_state import CatalogueModel, DecisionOutcome, WorkerState
 from roost.sim.agenda import Agenda
 from roost.sim.flight import Flight
@@ -25,6 +25,10 @@ from roost.worker.core.worker_core import Capacity, WorkerCore
 
 WALL_OFFSET_S = 1_000.0  # what happens before a run begins has a date too
 UNBOUNDED = 1_000_000_000  # waiting requests: more than any run has
+
+
+FailsAfter = Callable[[str, float], float | None]
+"""After how long a load of that model that begins then fails; None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Machine:
         self.all_loads = 0  # of all its lives
         self.all_evictions = 0
         self.busy_s = 0.0  # slot-seconds of work so far
+        self.failed_loads = 0  # of all its lives
+        self.fails_after_s: FailsAfter = _never_fails
         self.ended: Callable[[Flight], None] = _nobody
         self.refused: Callable[[Flight, RoostError], None] = _nobody_cares
         self.on_change: list[Callable[[], None]] = []
@@ -172,6 +178,15 @@ class Machine:
         core.loaded(residency, self._catalogue.get(residency.name).max_parallel, self._agenda.now)
         self._carry_out()
 
+    def _load_failed(self, begun: tuple[WorkerCore, Residency]) -> None:
+        core, residency = begun
+        if not self.is_up or core is not self.core or residency.stage is not Stage.LOADING:
+            return
+        self.failed_loads += 1
+        self.count_busy()
+        core.failed(residency, ModelLoadFailed(residency.name, "its source is broken"), self._agenda.now)
+        self._carry_out()
+
     # --- effects ----------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
@@ -188,8 +203,11 @@ class Machine:
             case Grant(job):
                 self._work.started(self, self.flights[job], job.lease.residency)
             case StartLoad(residency):
-                load_s = self._work.load_s(self._catalogue.get(residency.name))
-                self._agenda.at(self._agenda.now + load_s, self._loaded, (self.core, residency))
+                fails_after_s, now = self.fails_after_s(residency.name, self._agenda.now), self._agenda.now
+                if fails_after_s is not None:
+                    self._agenda.at(now + fails_after_s, self._load_failed, (self.core, residency))
+                else:
+                    self._agenda.at(now + self._work.load_s(self._catalogue.get(residency.name)), self._loaded, (self.core, residency))
             case Close(residency, is_eviction):
                 self.all_evictions += is_eviction
                 self.core.closed(residency, self._agenda.now)
@@ -220,6 +238,10 @@ class Machine:
 
 def _number(flight: Flight) -> int:
     return flight.number
+
+
+def _never_fails(_model: str, _now: float) -> None:
+    return None
 
 
 def _nobody(_flight: Flight) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from roost.sim.agenda import Agenda
 from roost.sim.clients import Clients
-from roost.sim.faults import Fault, Kind
-from roost.sim.machine import Machine
+from roost.sim.faults import FailingLoads, Fault, Kind
+from roost.sim.machine import FailsAfter, Machine
 from roost.sim.planes import Plane
 from roost.sim.records import WorkerSample
 
@@ -102,3 +102,20 @@ class Sampler:
             self.samples.append(WorkerSample(now, machine.node_id, depth, busy, self._slots, min(1.0, max(0.0, share))))
         if now + self._every_s <= self._until_s and not (self._until_s == float("inf") and self._is_over()):
             self._agenda.at(now + self._every_s, self._look, None)
+
+
+def let_fail(machines: Sequence[Machine], failing_loads: Iterable[FailingLoads], models: Sequence[str]) -> None:
+    """From now on these loads fail, whatever else befalls the machines. Raises ValueError for a worker or a model that there is not."""
+    failing = tuple(failing_loads)
+    for each in failing:
+        if not 0 <= each.worker < len(machines):
+            raise ValueError(f"failing_loads name worker {each.worker} and there are {len(machines)}, numbered from 0")
+        if unknown := [model for model in each.models or () if not 0 <= model < len(models)]:
+            raise ValueError(f"failing_loads name model {unknown[0]} and there are {len(models)}, numbered from 0")
+    numbers = {name: number for number, name in enumerate(models)}
+
+    def fails_after_s(worker: int) -> FailsAfter:
+        return lambda model, now: next((each.after_s for each in failing if each.hits(worker, numbers[model], now)), None)
+
+    for worker in {each.worker for each in failing}:
+        machines[worker].fails_after_s = fails_after_s(worker)

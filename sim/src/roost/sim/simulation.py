@@ -17,13 +17,13 @@ from roost.sim.arrivals import Arrivals, ClosedLoop, Renewal
 from roost.sim.checks import check, check_arrivals, in_order, seconds
 from roost.sim.clients import NO_DELAYS, Clients, Delays, Manners
 from roost.sim.distributions import Distribution
-from roost.sim.faults import Fault
+from roost.sim.faults import FailingLoads, Fault
 from roost.sim.fleet_of import build_of, catalogue_of, equal_models, speeds_of
 from roost.sim.flight import Flight
 from roost.sim.ledger import Ledger
 from roost.sim.links import Reports
 from roost.sim.machine import UNBOUNDED, Machine
-from roost.sim.mishaps import Mishaps, Sampler
+from roost.sim.mishaps import Mishaps, Sampler, let_fail
 from roost.sim.plane_of import Deciders, GossipSetting, PlaneParts, knowing
 from roost.sim.popularity import Popularity, uniform
 from roost.sim.run import Run
@@ -75,6 +75,7 @@ class Simulation:
         timeout_s: float | None = None,
         first_token_share: float = 0.0,
         faults: Iterable[Fault] = (),
+        failing_loads: Iterable[FailingLoads] = (),
         sample_s: float = 0.0,
         entries: int = 0,
         gossip_model: str = "auto",
@@ -134,6 +135,7 @@ class Simulation:
         catalogue = catalogue_of(specs)
         width = len(str(workers - 1))
         self.machines = [Machine(f"worker-{number:0{width}}", number, build, catalogue, work, self.agenda) for number in range(workers)]
+        let_fail(self.machines, failing_loads, [spec.name for spec in specs])
         self.ledger = Ledger([spec.name for spec in specs], [machine.node_id for machine in self.machines])
         self.events: list[tuple[float, str]] = []
         setting = GossipSetting(entries, gossip_model, gossip_interval_s)
@@ -198,6 +200,7 @@ class Simulation:
         totals = {
             "events": float(self.agenda.handled),
             "loads": float(sum(machine.all_loads for machine in self.machines)),
+            "failed_loads": float(sum(machine.failed_loads for machine in self.machines)),
             "evictions": float(sum(machine.all_evictions for machine in self.machines)),
             "busy_slot_s": math.fsum(machine.busy_s for machine in self.machines),
             "open": float(len(self.ledger) - self.ledger.closed),
