@@ -21,7 +21,7 @@ from roost.client.client import RoostClient
 from roost.client.local.cluster import start, state_or_none, wait_registered
 from roost.client.local.plan import ClusterOptions, Mode, ProcessPlan, plan_cluster
 from roost.client.local.processes import Child, Processes, local_processes
-from roost.client.results import Accepted, Completed, Scheduled, Token
+from roost.client.results import Accepted, Completed, Event, Scheduled, Token
 from roost.cluster.errors import NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
 from roost.sim.clients import Delays
@@ -184,11 +184,11 @@ class Clients:
         waits = (wait_s, seen.ttft_s, sojourn_s)
         self.records.append(RequestRecord(number, ask.arrival_s, ask.model, seen.worker, seen.action, result, *waits, *at_worker))
 
-    def _events(self, client: RoostClient, ask: Ask, prompt: str) -> AsyncGenerator[Scheduled | Accepted | Token | Completed, None]:
+    def _events(self, client: RoostClient, ask: Ask, prompt: str) -> AsyncGenerator[Event, None]:
         return client.generate(ask.model, prompt, max_tokens=ask.output_tokens, timeout_s=REQUEST_BOUND_S)
 
     @staticmethod
-    def _note(seen: _Seen, event: Scheduled | Accepted | Token | Completed, after_s: float) -> None:
+    def _note(seen: _Seen, event: Event, after_s: float) -> None:
         match event:
             case Scheduled(decision, attempt):
                 seen.worker, seen.action = decision.worker_id, decision.action.name
