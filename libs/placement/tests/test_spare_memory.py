@@ -12,8 +12,9 @@ from roost.placement.plans.spare_memory import FADES_IN_S, PRICE_LOADS, SpareMem
 from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
 
-LOAD_S = 2.0
+LOAD_S = 0.4
 PRICE_S = PRICE_LOADS * LOAD_S
+BEGAN, LASTS = 1.0, 1.0 + LOAD_S  # when the first pays, and when the first comes that may buy
 MEASURED = timings(llama_7b=(0.1, LOAD_S), phi_2=(0.1, 1.0))
 ROOM = {"memory_capacity_bytes": 20 * GB, "timings": MEASURED, "slots": 2}
 
@@ -28,8 +29,9 @@ class Ground:
     def __init__(self, *states: WorkerState) -> None:
         self.case = Case("expected-wait", states)
         self.plan = SpareMemory(self.case.placer.ground)
+        assert self.asked(PRICE_S / 1000, BEGAN) is None
 
-    def asked(self, waits_s: float, now: float = 1.0, *, model: str = "llama-7b", priority: int = 0, copy_to: str = "") -> Wish | None:
+    def asked(self, waits_s: float, now: float = LASTS, *, model: str = "llama-7b", priority: int = 0, copy_to: str = "") -> Wish | None:
         self.case.placer.advance(now)
         choice = Patience(0.1, Cost(waits_s), copy_to)
         return self.plan.asked(PlacementRequest("r", model, priority), choice, 0, now)
@@ -40,7 +42,7 @@ def test_a_copy_is_bought_when_the_waits_together_have_reached_the_price_and_not
     told = [ground.asked(PRICE_S / 4) for _ in range(4)]
     assert [wish and wish.node_id for wish in told] == [None, None, None, "w2"]
     assert told[3] is not None
-    assert told[3].why == f"requests waited {PRICE_S:.1f} s together in 0.0 s, a load takes {LOAD_S:.1f} s"
+    assert told[3].why == f"requests waited {PRICE_S:.1f} s together in {LOAD_S:.1f} s, a load takes {LOAD_S:.1f} s"
 
 
 def test_what_is_bought_is_paid_for_anew() -> None:
@@ -48,16 +50,24 @@ def test_what_is_bought_is_paid_for_anew() -> None:
     first = ground.asked(PRICE_S)
     assert first is not None
     assert ground.asked(0.9 * PRICE_S) is None
-    second = ground.asked(0.1 * PRICE_S)
+    second = ground.asked(0.2 * PRICE_S, LASTS + LOAD_S)
     assert second is not None
     assert {first.node_id, second.node_id} == {"w2", "w3"}, "nobody is told twice before a report"
-    assert ground.asked(PRICE_S) is None, "all have it, or will"
+    assert ground.asked(PRICE_S, LASTS + 2 * LOAD_S) is None, "all have it, or will"
 
 
 def test_rent_that_was_paid_long_ago_buys_nothing() -> None:
     ground = Ground(held("w1", "llama-7b"), held("w2"))
     assert ground.asked(0.9 * PRICE_S) is None
-    assert ground.asked(0.5 * PRICE_S, 1.0 + 2 * FADES_IN_S) is None
+    assert ground.asked(0.5 * PRICE_S, LASTS + 2 * FADES_IN_S) is None
+
+
+def test_a_crowd_that_comes_within_one_load_buys_nothing_however_much_it_waits_together() -> None:
+    ground = Ground(held("w1", "llama-7b"), held("w2"))
+    assert not any(ground.asked(PRICE_S, BEGAN + 0.01 * number) for number in range(40))
+    assert ground.asked(PRICE_S, LASTS) is not None, "the crowd goes on"
+    ground = Ground(held("w1", "llama-7b"), held("w2"))
+    assert ground.asked(2 * PRICE_S, LASTS + 2 * FADES_IN_S) is None, "another crowd"
 
 
 @pytest.mark.parametrize(
@@ -91,8 +101,8 @@ def test_a_worker_that_is_told_to_load_it_anyway_is_not_told_again() -> None:
 
 def test_who_waits_behind_others_in_the_decider_pays_for_that_too() -> None:
     ground = Ground(held("w1", "llama-7b"), held("w2"))
-    ground.case.placer.advance(1.0)
+    ground.case.placer.advance(LASTS)
     candidate = ground.case.placer.ground.fleet.get("w1")
     assert candidate is not None
     backlog = round(PRICE_S / (0.1 / 2)) + 1  # each of them takes one of two slots for 0.1 s
-    assert ground.plan.asked(PlacementRequest("r", "llama-7b"), Choice(candidate, Cost(0.0)), backlog, 1.0) is not None
+    assert ground.plan.asked(PlacementRequest("r", "llama-7b"), Choice(candidate, Cost(0.0)), backlog, LASTS) is not None

@@ -4,6 +4,7 @@ To rent or to buy: requests that wait for a slot although their model is ready, 
 When what they have paid together since the last copy, fading, has reached the price, the copy is bought. A load into memory that nobody
 uses makes nobody wait, so its price is a share of what it takes, PRICE_LOADS of it, for the loader's time. It goes to the worker with room
 that the demand for its own models keeps least busy. So one request's wait is not weighed against a load that all later ones gain by.
+Those who come within one load of the first that paid are one crowd, which a copy would come too late for: only who comes later buys.
 
 Prefers clusters with memory to spare, where it makes of one crowded copy as many as the demand pays for. Behaves badly where a load slows
 down what runs beside it, for it takes that for free; and where several deciders each see part of the demand, for each then buys later. It
@@ -50,15 +51,15 @@ class SpareMemory(Plan):
         if waits_s <= 0:
             return None
         rent = self._pay(request, waits_s, now)
-        price_s = self._price_s(request.model)
-        if now < rent.looks_at or rent.paid_s < price_s:
+        load_s = self._load_s(request.model)
+        if now < rent.looks_at or rent.paid_s < PRICE_LOADS * load_s or now < rent.since + load_s:
             return None
         told = choice.copy_to if isinstance(choice, Patience) else ""
         home = self._home(request, told, now)
         if home is None:
             rent.looks_at = now + LOOK_AGAIN_S
             return None
-        why = f"requests waited {rent.paid_s:.1f} s together in {now - rent.since:.1f} s, a load takes {price_s / PRICE_LOADS:.1f} s"
+        why = f"requests waited {rent.paid_s:.1f} s together in {now - rent.since:.1f} s, a load takes {load_s:.1f} s"
         self._rents[request.model] = _Rent(now, now)
         self._told[home.node_id] = (request.model, now)
         return Wish(home.node_id, request.model, why)
@@ -83,13 +84,15 @@ class SpareMemory(Plan):
             if len(self._rents) >= MAX_MODELS:
                 self._rents.clear()
             rent = self._rents[request.model] = _Rent(now, now)
+        elif now > rent.as_of + FADES_IN_S:
+            rent.since = now  # another crowd
         rent.paid_s = rent.paid_s * math.exp((rent.as_of - now) / FADES_IN_S) + (1 + request.priority) * waits_s
         rent.as_of = now
         return rent
 
-    def _price_s(self, model: str) -> float:
+    def _load_s(self, model: str) -> float:
         for group in self._fleet.groups_for(model):
-            return PRICE_LOADS * self._costs.estimates.whole_load_s(group.members[0], model)
+            return self._costs.estimates.whole_load_s(group.members[0], model)
         return math.inf
 
     def _home(self, request: PlacementRequest, told: str, now: float) -> Candidate | None:
