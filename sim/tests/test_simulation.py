@@ -32,8 +32,9 @@ from roost.sim import (
     restart_worker,
     zipf,
 )
+from roost.sim.distributions import Distribution
 from roost.sim.fleet_of import speeds_of
-from roost.sim.records import FAILED, SERVED
+from roost.sim.records import FAILED, SERVED, RequestRecord
 from roost.sim.workload import Ask
 
 PLANES = ("central", "gossip", "hybrid")
@@ -149,6 +150,37 @@ def test_every_request_ends_once_and_its_times_add_up(
     for machine in simulation.machines:
         assert machine.slots.unfinished == 0 or not machine.is_up
         assert not machine.flights
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("service", [exponential(2.0), None], ids=["drawn", "by tokens"])
+def test_what_runs_on_a_worker_that_falls_goes_on_elsewhere(plane: str, service: Distribution | None) -> None:
+    def simulate(*faults: Fault) -> list[RequestRecord]:
+        simulation = Simulation(
+            workers=3,
+            slots=4,
+            plane=plane,
+            policy="round-robin",
+            arrivals=poisson(3.0),
+            service=service,
+            time_scale=20.0,
+            models=1,
+            load=0.1,
+            faults=faults,
+        )
+        return list(simulation.run(duration_s=20.0).record().requests)
+
+    whole, fallen = simulate(), simulate(*kill_worker(6.0, 0), *kill_worker(6.2, 1))
+    assert all(record.is_served for record in fallen)
+    resumed = [
+        (before, after)
+        for before, after in zip(whole, fallen, strict=True)
+        if before.arrival_s + before.ttft_s < 6.0 < before.arrival_s + before.sojourn_s and after.attempts > before.attempts
+    ]
+    assert resumed
+    for before, after in resumed:
+        assert (after.wait_s, after.ttft_s) == (before.wait_s, before.ttft_s), "its first token was told before"
+        assert after.sojourn_s > before.sojourn_s
 
 
 def test_who_asks_while_the_coordinator_is_down_is_served_when_it_is_back() -> None:

@@ -28,6 +28,7 @@ from roost.sim.ledger import Ledger
 from roost.sim.machine import Machine
 from roost.sim.planes import Plane
 from roost.sim.records import FAILED, REFUSED
+from roost.worker.core.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +220,18 @@ class Clients:
         self._hear(flight, Lost("it took the call and did not answer"), FAILED)
 
     def _lost_place(self, flight: Flight, error: RoostError) -> None:
-        flight.job, flight.first_at = None, -1.0
+        flight.job, flight.first_at = None, -1.0 if flight.told_share == 0 else flight.first_at
         self._hear(flight, Declined(error, setback_of(error)), REFUSED)
 
     def crashed(self, lost: Sequence[Flight]) -> None:
-        """A worker died with these requests: those that had a token are over, the others begin anew."""
-        now = self._agenda.now
+        """A worker died with these requests: those that had a token go on elsewhere from the last one, the others begin anew."""
         for flight in lost:
-            if flight.job is not None and flight.job.granted_at is not None and 0 <= flight.first_at <= now:
+            if flight.told_share == 0:
+                flight.first_at = -1.0
+            elif flight.job is not None and flight.flow is not None and not flight.flow.told:
+                self._note_wait(flight, flight.job)
                 self._hear(flight, _FIRST_TOKEN, FAILED)
-            else:
-                flight.job, flight.first_at = None, -1.0
+            flight.job = None
             self._hear(flight, _DIED, FAILED)
 
     # --- the end ----------------------------------------------------------------------------------
@@ -242,19 +244,27 @@ class Clients:
         if self._cut and ledger.worker[number] in self._cut:
             self._held.append(flight)
             return
-        reply_s, arrival_s = self._delays.reply_s, flight.arrival_s
-        ledger.wait_s[number] = job.granted_at - arrival_s
-        ledger.ttft_s[number] = flight.first_at - arrival_s + reply_s
+        reply_s, is_resumed = self._delays.reply_s, flight.told_share > 0
+        ledger.ttft_s[number] = flight.first_at - flight.arrival_s + reply_s
+        if not is_resumed:
+            self._note_wait(flight, job)
+        self._hear(flight, _COMPLETED, FAILED)
+        if self._terms.is_told and not is_resumed:
+            self._served_times.note((flight.model, flight.output_tokens), self._agenda.now - job.granted_at)
+        self._close(flight, job.cache_result.value, reply_s)
+
+    def _note_wait(self, flight: Flight, job: Job) -> None:
+        """Of the worker that told its first token."""
+        ledger, number = self._ledger, flight.number
+        if job.granted_at is None:
+            raise AssertionError("a request that never ran has no token")
+        ledger.wait_s[number] = job.granted_at - flight.arrival_s
         queue_s = job.granted_at - job.accepted_at
         if job.cache_result is not CacheResult.HIT:
             load_s = min(queue_s, max(0.0, job.lease.residency.ready_at - job.accepted_at))
             ledger.load_s[number] = load_s
             queue_s -= load_s
         ledger.queue_s[number] = queue_s
-        self._hear(flight, _COMPLETED, FAILED)
-        if self._terms.is_told:
-            self._served_times.note((flight.model, flight.output_tokens), self._agenda.now - job.granted_at)
-        self._close(flight, job.cache_result.value, reply_s)
 
     def _close(self, flight: Flight, result: str, reply_s: float = 0.0) -> None:
         flight.job = None

@@ -41,3 +41,4 @@ class Flight:
     tokens_left: float = 0.0
     as_of: float = 0.0
     token_s: float = 0.0
+    told_share: float = 0.0  # of one whose worker died after its first token: how much of the whole is not to be made again

@@ -84,6 +84,8 @@ class Machine:
         lost = sorted(self.flights.values(), key=_number)
         self.flights = {}
         for flight in lost:
+            if flight.job is not None and flight.job.granted_at is not None:
+                self._work.broke_off(flight)
             flight.machine, flight.due_at = None, -1.0
         return lost
 

@@ -7,6 +7,7 @@ asks for its pace anew at each token; here it changes between two tokens, which 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +37,9 @@ class Work(Protocol):
 
     def stopped(self, machine: Machine, flight: Flight, residency: Residency) -> None:
         """It holds it no longer."""
+
+    def broke_off(self, flight: Flight) -> None:
+        """Its worker dies now: note how much of it was told, which is not made again elsewhere."""
 
     def forget(self, machine: Machine) -> None:
         """Nothing runs there."""
@@ -69,9 +73,15 @@ class DrawnWork(Loads):
     def started(self, machine: Machine, flight: Flight, residency: Residency) -> None:
         del residency
         now = self._agenda.now
-        flight.first_at = now + self._first_share * flight.service_s
-        flight.due_at = due_at = now + flight.service_s
+        if flight.told_share == 0:
+            flight.first_at = now + self._first_share * flight.service_s
+        flight.due_at = due_at = now + (1.0 - flight.told_share) * flight.service_s
         self._agenda.at(due_at, machine.finish, flight)
+
+    def broke_off(self, flight: Flight) -> None:
+        now = self._agenda.now
+        if flight.due_at >= now >= flight.first_at and flight.service_s > 0:
+            flight.told_share = 1.0 - (flight.due_at - now) / flight.service_s
 
     def stopped(self, machine: Machine, flight: Flight, residency: Residency) -> None:
         """Nobody beside it feels it."""
@@ -93,9 +103,12 @@ class TokenWork(Loads):
         beside = self._running.setdefault((machine.number, residency.key), [])
         beside.append((machine, flight))
         speed, now = self._speeds[residency.name], self._agenda.now
-        flight.tokens_left = float(max(1, flight.output_tokens))
-        flight.as_of = now + speed.prefill_s(max(1, flight.prompt_tokens), len(beside))
-        flight.first_at = -1.0
+        whole = max(1, flight.output_tokens)
+        told = round(flight.told_share * whole)
+        flight.tokens_left = float(whole - told)
+        flight.as_of = now + speed.prefill_s(max(1, flight.prompt_tokens) + told, len(beside))
+        if not told:
+            flight.first_at = -1.0
         self._pace(beside, speed)
 
     def stopped(self, machine: Machine, flight: Flight, residency: Residency) -> None:
@@ -107,6 +120,12 @@ class TokenWork(Loads):
                 self._pace(beside, self._speeds[residency.name])
         else:
             self._running.pop(key, None)
+
+    def broke_off(self, flight: Flight) -> None:
+        now, whole = self._agenda.now, max(1, flight.output_tokens)
+        if flight.as_of < now and flight.token_s > 0:
+            left = max(0.0, flight.tokens_left - (now - flight.as_of) / flight.token_s)
+            flight.told_share = math.floor(whole - left) / whole
 
     def forget(self, machine: Machine) -> None:
         for key in [key for key in self._running if key[0] == machine.number]:
