@@ -23,7 +23,7 @@ def at(cluster: StandInCluster) -> tuple[str, str]:
 
 async def test_schedule_prints_the_fields_of_the_wire(cluster: StandInCluster, roost: Roost) -> None:
     await cluster.add_worker("worker-1")
-    done = await roost("schedule", "llama-7b", "--priority", "5", "--request-id", "r1", "--json", *at(cluster))
+    done = await roost("schedule", "llama-7b", "--priority", "5", "--request-id", "r1", "--reserve", "--json", *at(cluster))
     assert (done.code, done.err) == (0, "")
     view = json.loads(done.out)
     assert view == {
@@ -38,7 +38,25 @@ async def test_schedule_prints_the_fields_of_the_wire(cluster: StandInCluster, r
         "request_id": "r1",
         "policy": "weighted-score",
         "waited_for_load": False,
+        "dry_run": False,
     }
+
+
+async def test_schedule_is_a_dry_run_unless_told_to_reserve_and_says_which_it_was(cluster: StandInCluster, roost: Roost) -> None:
+    await cluster.add_worker("worker-1")
+    dry, reserved = await roost("schedule", "llama-7b", *at(cluster)), await roost("schedule", "llama-7b", "--reserve", *at(cluster))
+    assert [request.dry_run for request in cluster.scheduler.requests] == [True, False]
+    assert dry.out.splitlines()[-1] == "a dry run: nothing is reserved or counted (--reserve does both)"
+    assert reserved.out.splitlines()[-1] == "reserved and counted as decision-2"
+    assert dry.err == reserved.err == ""
+
+
+async def test_schedule_says_so_where_an_older_scheduler_reserved_after_all(cluster: StandInCluster, roost: Roost) -> None:
+    await cluster.add_worker("worker-1")
+    cluster.scheduler.knows_dry_runs = False
+    done = await roost("schedule", "llama-7b", *at(cluster))
+    assert done.out.splitlines()[-1] == "reserved and counted as decision-1"
+    assert "knows no dry run" in done.err
 
 
 async def test_generate_prints_only_the_text(cluster: StandInCluster, roost: Roost) -> None:

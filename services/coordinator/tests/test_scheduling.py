@@ -55,6 +55,38 @@ async def test_a_decision_is_explained_with_what_was_considered_and_what_became_
         assert record.settled_after_s > 0
 
 
+async def test_a_dry_run_answers_and_leaves_nothing_behind() -> None:
+    async with running_cluster(policy="expected-wait") as cluster, cluster.worker("worker-1", ready=["sim-a"]):
+        before = await cluster.state()
+        for model, action in (("sim-a", scheduler_pb2.ACTION_SERVE), ("sim-b", scheduler_pb2.ACTION_COLD_START)):
+            answer_ = await cluster.schedule(model, request_id="dry", dry_run=True)
+            assert (answer_.worker_id, answer_.action, answer_.dry_run, answer_.decision_id) == ("worker-1", action, True, "")
+        after = await cluster.state()
+        assert (after.total_requests, after.cache_hits, after.cold_starts) == (before.total_requests, 0, 0)
+        assert [worker.reservations for worker in after.workers] == [0]
+        with pytest.raises(grpc.aio.AioRpcError, match="dry"):
+            await cluster.scheduler.ExplainDecision(scheduler_pb2.ExplainDecisionRequest(request_id="dry"), timeout=5)
+        assert not (await cluster.schedule("sim-a")).dry_run
+
+
+async def test_a_dry_run_that_may_wait_is_refused_by_its_field() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
+        with pytest.raises(grpc.aio.AioRpcError, match="allow_queueing") as refused:
+            await cluster.schedule("sim-a", dry_run=True, allow_queueing=True)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_stream_carries_dry_runs_beside_requests() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
+        call: StreamCall = cluster.scheduler.ScheduleStream(timeout=10)
+        for number, is_dry in enumerate((True, False, True)):
+            wire = scheduler_pb2.ScheduleRequest(request_id=f"r{number}", model_required="sim-a", dry_run=is_dry)
+            await call.write(scheduler_pb2.ScheduleStreamRequest(request=wire))
+            assert (await answer(call)).response.dry_run is is_dry
+        call.cancel()
+        assert (await cluster.state()).total_requests == 1
+
+
 async def test_a_refused_request_is_explained_too_and_one_that_nobody_knows_is_not() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]):
         with pytest.raises(grpc.aio.AioRpcError):

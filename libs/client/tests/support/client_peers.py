@@ -137,6 +137,7 @@ class StandInScheduler(NotPlayed, SchedulerServicer, CoordinatorServicer):
     hangs: bool = False
     watch_pause: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
+    knows_dry_runs: bool = True
 
     async def Schedule(self, request: scheduler_pb2.ScheduleRequest, context: Context) -> scheduler_pb2.ScheduleResponse:
         self.requests.append(request)
@@ -153,7 +154,8 @@ class StandInScheduler(NotPlayed, SchedulerServicer, CoordinatorServicer):
                     action=scheduler_pb2.ACTION_SERVE,
                     reason=f"{name} has {request.model_required} ready",
                     worker_address=address,
-                    decision_id=f"decision-{len(self.requests)}",
+                    decision_id="" if request.dry_run and self.knows_dry_runs else f"decision-{len(self.requests)}",
+                    dry_run=request.dry_run and self.knows_dry_runs,
                     plane=scheduler_pb2.PLANE_CENTRAL,
                     request_id=request.request_id,
                     policy="weighted-score",

@@ -95,7 +95,9 @@ class History:
         return self._left == 0
 
     def go_on(self, steps: int) -> None:
-        happenings = [self._report] * 5 + [self._ask] * 8 + [self._ring] * 3 + [self._time, self._lose, self._give_up, self._told]
+        happenings = (
+            [self._report] * 5 + [self._ask] * 8 + [self._ring] * 3 + [self._time, self._lose, self._give_up, self._told, self._preview]
+        )
         for _ in range(steps):
             self.now += self.rng.choice((0.0, 0.01, 0.1, 0.1, 0.7)) * 4 / len(self._names)  # a report of each about every 3 s
             self.rng.choice(happenings)()
@@ -159,17 +161,29 @@ class History:
                 if isinstance(effect.result, Decision):
                     self._decisions.append(effect.result)
 
-    def _ask(self) -> None:
+    def _request(self, *, may_queue: bool) -> PlacementRequest:
         rng = self.rng
-        request = PlacementRequest(
+        return PlacementRequest(
             f"r{next(self._ids)}",
             rng.choice([*NAMES, "no-such-model"] if rng.random() < 0.1 else NAMES[:5]),
             rng.choice((0, 0, 3, 9)),
             max_tokens=rng.randrange(100),
             deadline_s=rng.choice((0.0, 0.0, 0.5, 5.0)),
             excluded=frozenset(rng.choice(self._names) for _ in range(rng.choice((0, 0, 3)))),
-            may_queue=self._may_queue and rng.random() < 0.7,
+            may_queue=may_queue and rng.random() < 0.7,
         )
+
+    def _preview(self) -> None:
+        request = self._request(may_queue=False)
+        answer: Decision | RoostError
+        try:
+            answer = self.decider.preview(request, self.now)
+        except RoostError as refusal:
+            answer = refusal
+        self.journal.previewed(request, self.now, answer)
+
+    def _ask(self) -> None:
+        request = self._request(may_queue=self._may_queue)
         answer: Decision | Ticket | RoostError
         try:
             answer = self.decider.ask(request, self.now)

@@ -35,6 +35,17 @@ async def test_what_a_worker_tells_its_sidecar_every_sidecar_decides_by() -> Non
             assert decision.view_age_s < 6
 
 
+async def test_a_dry_run_at_a_sidecar_leaves_nothing_behind() -> None:
+    async with cluster(2) as members, members[0].worker(ready=["sim-a"]):
+        asked = members[1]
+        await asked.await_state(lambda state: ready_on(state, "sim-a") == ["worker-1"])
+        foretold = await asked.schedule("sim-a", dry_run=True)
+        assert (foretold.worker_id, foretold.dry_run, foretold.decision_id) == ("worker-1", True, "")
+        state = await asked.state()
+        assert (state.total_requests, [worker.reservations for worker in state.workers]) == (0, [0])
+        assert not (await asked.schedule("sim-a")).dry_run
+
+
 async def test_a_view_of_another_sidecars_worker_has_everything_that_placement_needs() -> None:
     busy = {"queue_depth": 3, "busy_slots": 2, "gpu_utilization": 0.5, "gpu_source": state_pb2.GPU_SOURCE_NVML, "epoch": 7}
     timings = [state_pb2.ModelTiming(name="sim-a", service_time_s=0.5, load_time_s=2.0)]

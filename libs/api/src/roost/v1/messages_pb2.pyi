@@ -303,6 +303,7 @@ class ScheduleRequest(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     EXCLUDED_WORKERS_FIELD_NUMBER: _builtins.int
     ALLOW_QUEUEING_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's name for the request, up to 128 characters. Empty: the decider makes one (not allowed on a stream)."""
     model_required: _builtins.str
@@ -317,6 +318,10 @@ class ScheduleRequest(_message.Message):
     """Seconds the caller can wait for the first token. 0: no bound."""
     allow_queueing: _builtins.bool
     """True if the request may wait in the decider until a worker has room. False: refused instead."""
+    dry_run: _builtins.bool
+    """True if it is only asked for where the request would run: nothing is reserved or counted, and nobody else is decided for differently.
+    Not together with allow_queueing. A decider of a version that does not know this decides and reserves; the answer's dry_run tells.
+    """
     @_builtins.property
     def excluded_workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Workers that must not be chosen (they refused or were lost), at most 256."""
@@ -332,10 +337,11 @@ class ScheduleRequest(_message.Message):
         deadline_s: _builtins.float = ...,
         excluded_workers: _abc.Iterable[_builtins.str] | None = ...,
         allow_queueing: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_queueing", b"allow_queueing", "deadline_s", b"deadline_s", "excluded_workers", b"excluded_workers", "max_tokens", b"max_tokens", "model_required", b"model_required", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_queueing", b"allow_queueing", "deadline_s", b"deadline_s", "dry_run", b"dry_run", "excluded_workers", b"excluded_workers", "max_tokens", b"max_tokens", "model_required", b"model_required", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,6 +364,7 @@ class ScheduleResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     WAITED_FOR_LOAD_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """node_id of the chosen worker."""
     action: Global___Action.ValueType
@@ -371,7 +378,7 @@ class ScheduleResponse(_message.Message):
     view_age_s: _builtins.float
     """Age of what was known of the chosen worker, in seconds. 0: just now."""
     decision_id: _builtins.str
-    """Names this decision; pass it to Worker.Generate so that the view learns of the arrival at once."""
+    """Names this decision; pass it to Worker.Generate so that the view learns of the arrival at once. Empty: nothing was decided, see dry_run."""
     plane: Global___Plane.ValueType
     """Who decided."""
     request_id: _builtins.str
@@ -382,6 +389,8 @@ class ScheduleResponse(_message.Message):
     """True if the request waited in the scheduler until the model was loaded somewhere: it is a join, though its worker has the model ready
     now. Pass it to Worker.Generate, so that everybody counts it as one.
     """
+    dry_run: _builtins.bool
+    """True if nothing was reserved or counted: this is where the request would run if it came now."""
     def __init__(
         self,
         *,
@@ -396,10 +405,11 @@ class ScheduleResponse(_message.Message):
         request_id: _builtins.str = ...,
         policy: _builtins.str = ...,
         waited_for_load: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decision_id", b"decision_id", "estimated_wait_time", b"estimated_wait_time", "plane", b"plane", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "view_age_s", b"view_age_s", "waited_for_load", b"waited_for_load", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "decision_id", b"decision_id", "dry_run", b"dry_run", "estimated_wait_time", b"estimated_wait_time", "plane", b"plane", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "view_age_s", b"view_age_s", "waited_for_load", b"waited_for_load", "worker_address", b"worker_address", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

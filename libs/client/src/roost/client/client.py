@@ -93,9 +93,12 @@ class RoostClient:
         max_tokens: int = 0,
         deadline_s: float = 0.0,
         allow_queueing: bool = False,
+        dry_run: bool = False,
     ) -> Decision:
         """Where a request for `model` should run now. `deadline_s`: seconds the caller can wait for the first token, 0 for no bound.
 
+        With `dry_run`, where it would: nothing is reserved or counted, and the decision has no id. (A decider of an earlier version decides
+        nevertheless; `is_dry_run` of the answer tells.)
         Raises InvalidField, UnknownModel, NoWorkers, NoCapacity, ModelTooLarge, DeadlineImpossible, ClusterUnreachable.
         """
         request = PlacementRequest(
@@ -108,9 +111,11 @@ class RoostClient:
             excluded=frozenset(excluded),
             may_queue=allow_queueing,
         )
+        question = request_to_wire(request)
+        question.dry_run = dry_run
         wire = await self._caller.call(
             lambda channel: SchedulerStub(channel).Schedule,
-            request_to_wire(request),
+            question,
             timeout_s=self._long_timeout_s if allow_queueing and not deadline_s else self._timeout_s + deadline_s,
         )
         return decision_from_wire(wire)

@@ -71,6 +71,7 @@ def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:
         request_id=wire.request_id,
         policy=wire.policy,
         waited_for_load=wire.waited_for_load,
+        is_dry_run=wire.dry_run,
     )
 
 

@@ -45,7 +45,7 @@ class Plane(enum.Enum):
 class Decision:
     """Where a request should run. Fields are named as on the wire; `estimated_wait_time` and `view_age_s` are seconds.
 
-    An empty `worker_address` is a worker that cannot be called.
+    An empty `worker_address` is a worker that cannot be called. `is_dry_run`: this is where it would run; nothing was reserved or counted.
     """
 
     worker_id: str
@@ -59,6 +59,7 @@ class Decision:
     request_id: str
     policy: str
     waited_for_load: bool = False
+    is_dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

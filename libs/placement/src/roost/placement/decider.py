@@ -114,6 +114,13 @@ class Decider:
             self._refused(request, refusal, now)
             raise
 
+    def preview(self, request: PlacementRequest, now: float) -> Decision:
+        """Where the request would go now, if it were one; nothing comes of asking, and the decision has no id.
+
+        Raises UnknownModel, ModelTooLarge, DeadlineImpossible, NoWorkers.
+        """
+        return self.placer.preview(request, now)
+
     def give_up(self, ticket: Ticket, now: float) -> bool:  # noqa: ARG002  # when it was, a recording tells
         """Whoever held the ticket does not wait any more. False if it was answered before."""
         return self.waiting.take_out(ticket)

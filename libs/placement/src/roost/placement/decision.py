@@ -17,8 +17,8 @@ class Action(enum.Enum):
 class Decision(NamedTuple):  # made for every request, at a quarter of the cost of a frozen dataclass
     """One placement. `estimated_wait_s` is the expected time until the request starts to run (its slot and its model ready).
 
-    `decision_id` names the reservation it made; `view_age_s` is the age of what was known of the worker. `waited_for_load`: the
-    request waited in the decider until its model was ready somewhere.
+    `decision_id` names the reservation it made, empty where it was only asked for, as a preview; `view_age_s` is the age of what was known
+    of the worker. `waited_for_load`: the request waited in the decider until its model was ready somewhere.
     """
 
     decision_id: str

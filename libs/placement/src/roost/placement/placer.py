@@ -1,8 +1,8 @@
 """Decides where requests run: check, choose, estimate, reserve, count.
 
 State: what the parts own, and the number of the last decision. Invariants: each decision that is returned has one reservation and is
-counted once; a refused request leaves no trace. The placer follows the view: its owner applies reports to the view and passes their
-outcomes to `settle`.
+counted once, but for those of `preview`; a refused request leaves no trace. The placer follows the view: its owner applies reports to the
+view and passes their outcomes to `settle`.
 """
 
 from __future__ import annotations
@@ -166,6 +166,17 @@ class Placer:
             self._tell_price(asked, choice, 0, now)
         return self._place(request, choice, now, passed_over)
 
+    def preview(self, request: PlacementRequest, now: float) -> Decision:
+        """What `decide` would answer now, without an id: nothing is reserved, counted or kept in mind. Raises what `decide` raises.
+
+        Which of equals it names is chance, and asking uses that up: a recording tells of previews, too.
+        """
+        self._pass(now)
+        if not self._fleet.has_ready(request.model):
+            self._view.check_known(request.model)
+        passed_over = self.passed_over(request, now)
+        return self._place(request, self._choose(without(request, passed_over)), now, passed_over, is_taken=False)
+
     def _tell_price(self, request: PlacementRequest, choice: Choice | Patience | None, backlog: int, now: float) -> None:
         """Of those that will wait for a slot."""
         if self.priced is None or choice is None or choice.cost is None:
@@ -243,7 +254,13 @@ class Placer:
         return node_id not in excluded and self._view.can_load(node_id, model)
 
     def _place(
-        self, request: PlacementRequest, choice: Choice | Patience | None, now: float, passed_over: tuple[PassedOver, ...] = ()
+        self,
+        request: PlacementRequest,
+        choice: Choice | Patience | None,
+        now: float,
+        passed_over: tuple[PassedOver, ...] = (),
+        *,
+        is_taken: bool = True,
     ) -> Decision:
         if choice is None:
             raise refusal(self._view, self._fleet, request, passed_over, now)
@@ -256,16 +273,18 @@ class Placer:
         action, is_join = _SERVE, False
         if estimate.load_s is not None:
             action, is_join = _COLD_START, estimate.is_loading or request.model in chosen.reserved.by_model
-        records = self.records
+        records = self.records if is_taken else None
         seen: Seen = [] if records is None else self._seen(choice, request.model)  # before there is a reservation
-        if self._taken is not None:
-            self._taken(request, choice)
-        self._decisions += 1
-        decision_id = f"{self.decider}-{self._decisions}"
-        reservation = _new_tuple(Reservation, (chosen.node_id, request.model, request.priority, now))
-        self._reservations.make(decision_id, reservation, chosen.reserved)
-        chosen.reserve()
-        self.statistics.decided(decision_id, action, is_join=is_join)
+        decision_id = ""
+        if is_taken:
+            if self._taken is not None:
+                self._taken(request, choice)
+            self._decisions += 1
+            decision_id = f"{self.decider}-{self._decisions}"
+            reservation = _new_tuple(Reservation, (chosen.node_id, request.model, request.priority, now))
+            self._reservations.make(decision_id, reservation, chosen.reserved)
+            chosen.reserve()
+            self.statistics.decided(decision_id, action, is_join=is_join)
         decision = _new_tuple(
             Decision,
             (

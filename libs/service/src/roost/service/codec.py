@@ -135,6 +135,8 @@ def write_decision(wire: scheduler_pb2.ScheduleResponse, decision: Decision, pla
     wire.policy = decision.policy
     if decision.waited_for_load:
         wire.waited_for_load = True
+    if not decision.decision_id:
+        wire.dry_run = True
 
 
 def decision_from_wire(wire: scheduler_pb2.ScheduleResponse) -> Decision:

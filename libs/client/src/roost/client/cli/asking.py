@@ -42,9 +42,10 @@ def register(app: typer.Typer) -> None:
             'roost generate gemma-3-270m "The capital of France is" --verbose --max-tokens 8',
         ),
     )(generate)
-    app.command(rich_help_panel=USE, epilog=examples("roost schedule gemma-3-270m", "roost schedule llama-7b --priority 5 --json"))(
-        schedule
-    )
+    app.command(
+        rich_help_panel=USE,
+        epilog=examples("roost schedule gemma-3-270m", "roost schedule llama-7b --priority 5 --json", "roost schedule llama-7b --reserve"),
+    )(schedule)
 
 
 @calls_cluster
@@ -61,19 +62,27 @@ def schedule(
             "--deadline", metavar="S", callback=finite, help="Seconds you can wait for the first token; 0: no bound.", show_default=False
         ),
     ] = 0.0,
+    reserve: Annotated[
+        bool, typer.Option("--reserve", metavar="", help="Reserve a place there and count the decision, as for a request that follows.")
+    ] = False,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask where a request for MODEL should run, and why. Nothing is run."""
+    """Ask where a request for MODEL would run, and why. Nothing is run, reserved or counted."""
 
     async def main() -> None:
         async with connection.client(timeout_s=timeout) as client:
-            decision = await client.schedule(model, priority=priority, request_id=request_id, excluded=exclude or (), deadline_s=deadline)
+            decision = await client.schedule(
+                model, priority=priority, request_id=request_id, excluded=exclude or (), deadline_s=deadline, dry_run=not reserve
+            )
         if as_json:
             print_json(decision_json(decision))
         else:
             print(f"{decision.worker_id}  {decision.action.name}  {decision.estimated_wait_time:.3f} s  {decision.worker_address or '-'}")
             print(decision.reason)
+            print(what_was_done(decision))
+        if not (reserve or decision.is_dry_run):
+            say("roost: the scheduler is of an earlier version, which knows no dry run: it reserved a place and counted the decision")
 
     run(main, as_json=as_json)
 
@@ -144,6 +153,13 @@ def generate(
         return ExitCode.OK
 
     run(main, as_json=as_json)
+
+
+def what_was_done(decision: Decision) -> str:
+    """Whether the decision left anything behind."""
+    if decision.is_dry_run:
+        return "a dry run: nothing is reserved or counted (--reserve does both)"
+    return f"reserved and counted as {decision.decision_id}"
 
 
 def read_prompt(prompt: str) -> str:

@@ -23,6 +23,7 @@ def decision_json(decision: Decision) -> dict[str, Json]:
         "request_id": decision.request_id,
         "policy": decision.policy,
         "waited_for_load": decision.waited_for_load,
+        "dry_run": decision.is_dry_run,
     }
 
 

@@ -77,6 +77,8 @@ class Comparison:
                 self._were_answered(answers)
             case events.Asked():
                 self._was_asked(event)
+            case events.Previewed():
+                pass  # no request came of it
             case events.GaveUp(number):
                 self._gave_up(number)
             case events.TimerRang(_, answers):

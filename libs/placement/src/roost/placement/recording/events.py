@@ -48,6 +48,14 @@ class Asked(NamedTuple):
     answer: Answer | int
 
 
+class Previewed(NamedTuple):
+    """`Decider.preview`: nothing came of it but that it drew on chance."""
+
+    request: PlacementRequest
+    now: float
+    answer: Answer
+
+
 class GaveUp(NamedTuple):
     """`Decider.give_up` of one that still waited."""
 
@@ -62,7 +70,7 @@ class TimerRang(NamedTuple):
     answers: Answers = ()
 
 
-Event = Heard | Asked | GaveUp | TimerRang
+Event = Heard | Asked | Previewed | GaveUp | TimerRang
 
 
 class Origin(NamedTuple):

@@ -14,7 +14,7 @@ from roost.placement.decision import Decision
 from roost.placement.dispatcher import Ticket
 from roost.placement.effects import Answered, Effect
 from roost.placement.facts import Fact
-from roost.placement.recording.events import Answer, Answers, Asked, Beginning, Event, GaveUp, Heard, Origin, Refusal, TimerRang
+from roost.placement.recording.events import Answer, Answers, Asked, Beginning, Event, GaveUp, Heard, Origin, Previewed, Refusal, TimerRang
 from roost.placement.request import PlacementRequest
 from roost.placement.rng import Rng
 
@@ -39,6 +39,9 @@ class Journal:
 
     def asked(self, request: PlacementRequest, now: float, answer: Decision | Ticket | RoostError) -> None:
         self._put(Asked(request, now, answer.number if isinstance(answer, Ticket) else written(answer)))
+
+    def previewed(self, request: PlacementRequest, now: float, answer: Decision | RoostError) -> None:
+        self._put(Previewed(request, now, written(answer)))
 
     def gave_up(self, ticket: Ticket, now: float) -> None:
         self._put(GaveUp(ticket.number, now))

@@ -57,6 +57,7 @@ class Lines:
                 "silence": self._heard(_plain(facts.SilenceJudged)),
                 "stop": self._heard(_plain(facts.Stopping)),
                 "ask": self._asked,
+                "preview": self._previewed,
                 "give_up": lambda fields: events.GaveUp(cast("int", fields["ticket"]), number(fields["now"])),
                 "timer": lambda fields: events.TimerRang(number(fields["now"]), self._answers(fields)),
             }
@@ -81,6 +82,10 @@ class Lines:
             self._ids[ticket] = request.request_id
             return events.Asked(request, number(fields["now"]), ticket)
         return events.Asked(request, number(fields["now"]), self._answer(fields["answer"], request.request_id))
+
+    def _previewed(self, fields: Fields) -> events.Previewed:
+        request = request_from_json(fields["request"])
+        return events.Previewed(request, number(fields["now"]), self._answer(fields["answer"], request.request_id))
 
     def _answers(self, fields: Fields) -> events.Answers:
         told = cast("Sequence[tuple[int, Fields]]", fields.get("answers", ()))

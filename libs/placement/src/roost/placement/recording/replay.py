@@ -76,6 +76,8 @@ def _answers_in(event: events.Event | earlier.Event) -> int:
             return len(answers)
         case events.Asked(answer=answer):
             return not isinstance(answer, int)
+        case events.Previewed():
+            return 1
         case earlier.Placed(answer=answer):
             return answer is not None
         case earlier.BeganToWait(refusal=refusal):

@@ -55,6 +55,8 @@ class Retelling:
                 return self._compared(answers)
             case events.Asked(request, now, answer):
                 return [self._asked(request, now, answer)]
+            case events.Previewed(request, now, answer):
+                return [Told(request.request_id, answer, self._previewed(request, now))]
             case events.GaveUp(number, now):
                 ticket = self._tickets.pop(number, None)
                 if ticket is not None:
@@ -73,6 +75,12 @@ class Retelling:
             self._tickets[again.number] = again
             return Told(request.request_id, _answer(answer), None)
         return Told(request.request_id, _answer(answer), again)
+
+    def _previewed(self, request: PlacementRequest, now: float) -> events.Answer:
+        try:
+            return self.decider.preview(request, now)
+        except RoostError as refusal:
+            return written(refusal)
 
     def _compared(self, recorded: events.Answers) -> list[Told]:
         again = answers_of(self.decider.effects())

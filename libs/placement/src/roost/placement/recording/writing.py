@@ -61,6 +61,8 @@ class Writer:
                 fields = {**self._kinds[type(fact)](fact), "now": now, **_answers(answers)}
             case events.Asked(request, now, answer):
                 fields = {"op": "ask", "request": request_to_json(request), "now": now, **_asked(answer)}
+            case events.Previewed(request, now, answer):
+                fields = {"op": "preview", "request": request_to_json(request), "now": now, **_asked(answer)}
             case events.GaveUp(number, now):
                 fields = {"op": "give_up", "ticket": number, "now": now}
             case events.TimerRang(now, answers):

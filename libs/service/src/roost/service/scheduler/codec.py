@@ -22,7 +22,7 @@ def question_from_wire(message: scheduler_pb2.ScheduleStreamRequest) -> Question
         request = request_from_wire(wire)
     except RoostError as refusal:
         return Question(wire.request_id[:256], refusal)
-    return Question(request.request_id, request)
+    return Question(request.request_id, request, wire.dry_run)
 
 
 def answer_to_wire(answer: Answer, plane: scheduler_pb2.Plane.ValueType) -> scheduler_pb2.ScheduleStreamResponse:

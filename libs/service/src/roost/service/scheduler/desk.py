@@ -24,10 +24,14 @@ MAX_IN_FLIGHT: Final = 1_000  # requests of one stream that wait for a worker; t
 
 
 class Question(NamedTuple):
-    """One request of a stream, or why it is none: a bad one is answered like any other and the stream lives."""
+    """One request of a stream, or why it is none: a bad one is answered like any other and the stream lives.
+
+    `is_dry_run`: it is asked for where the request would go, and nothing else.
+    """
 
     request_id: str
     request: PlacementRequest | RoostError
+    is_dry_run: bool = False
 
 
 class Answer(NamedTuple):
@@ -59,6 +63,12 @@ class Desk:
         """
         answer = self._shell.ask(request)
         return await self._shell.answer(answer) if isinstance(answer, Ticket) else answer
+
+    def preview(self, request: PlacementRequest) -> Decision:
+        """Where the request would run if it came now; nothing is reserved or counted. Raises as `ask`, and InvalidField if it may wait."""
+        if request.may_queue:
+            raise InvalidField("allow_queueing", "has no meaning with dry_run, which is answered at once; leave one of them out")
+        return self._shell.preview(request)
 
     async def stream(self, questions: AsyncIterable[Question], write: Write[Answer]) -> None:
         """Returns when every question is answered and no more come. Raises ServerStopping."""
@@ -114,7 +124,7 @@ class Desk:
         if question.request_id in flights:
             return InvalidField("request_id", f"{question.request_id!r} is in flight on this stream; wait for its answer or use another")
         try:
-            return self._shell.ask(question.request)
+            return self.preview(question.request) if question.is_dry_run else self._shell.ask(question.request)
         except RoostError as refusal:
             return refusal
 

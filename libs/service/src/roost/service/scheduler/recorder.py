@@ -220,6 +220,10 @@ class RecordingTap(Tap):
         if self._journal is not None:
             self._journal.asked(request, now, answer)
 
+    def previewed(self, request: PlacementRequest, now: float, answer: Decision | RoostError) -> None:
+        if self._journal is not None:
+            self._journal.previewed(request, now, answer)
+
     def gave_up(self, ticket: Ticket, now: float) -> None:
         if self._journal is not None:
             self._journal.gave_up(ticket, now)

@@ -32,7 +32,8 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServicer):
 
     async def Schedule(self, request: scheduler_pb2.ScheduleRequest, context: UnaryContext) -> scheduler_pb2.ScheduleResponse:
         question = request_from_wire(request, "" if request.request_id else f"r{next(self._unnamed)}")
-        return decision_to_wire(await self._desk.ask(question), self._kind)
+        decision = self._desk.preview(question) if request.dry_run else await self._desk.ask(question)
+        return decision_to_wire(decision, self._kind)
 
     async def ScheduleStream(  # type: ignore[override]  # a coroutine, not a generator: see `streams`
         self, request_iterator: AsyncIterable[scheduler_pb2.ScheduleStreamRequest], context: StreamContext

@@ -44,6 +44,7 @@ class DeciderShell:
         self._rings_at = math.inf
         self._heard = cast("list[Callable[[Fact, float, Sequence[Effect]], None]]", calls(taps, "heard"))
         self._asked = cast("list[Callable[[PlacementRequest, float, Decision | Ticket | RoostError, float], None]]", calls(taps, "asked"))
+        self._previewed = cast("list[Callable[[PlacementRequest, float, Decision | RoostError], None]]", calls(taps, "previewed"))
         self._gave_up = cast("list[Callable[[Ticket, float], None]]", calls(taps, "gave_up"))
         self._rang = cast("list[Callable[[float, Sequence[Effect]], None]]", calls(taps, "rang"))
 
@@ -92,6 +93,23 @@ class DeciderShell:
         else:
             self.changes.announce()
         return answer
+
+    def preview(self, request: PlacementRequest) -> Decision:
+        """Where it would go now; nothing else comes of it. Raises what `Decider.preview` raises."""
+        now = self._clock()
+        if self.refresh is not None:
+            self.refresh(now)
+        try:
+            answer = self.decider.preview(request, now)
+        except RoostError as refusal:
+            self._tell_previewed(request, now, refusal)
+            raise
+        self._tell_previewed(request, now, answer)
+        return answer
+
+    def _tell_previewed(self, request: PlacementRequest, now: float, answer: Decision | RoostError) -> None:
+        for tap in self._previewed:
+            tap(request, now, answer)
 
     async def answer(self, ticket: Ticket) -> Decision:
         """What becomes of who holds the ticket. Raises NoWorkers (none took it in time), ServerStopping, and what a decision raises."""

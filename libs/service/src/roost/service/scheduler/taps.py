@@ -24,6 +24,10 @@ class Tap(Protocol):
         """A question, its answer, and how long that took to find."""
         del request, now, answer, elapsed_s
 
+    def previewed(self, request: PlacementRequest, now: float, answer: Decision | RoostError) -> None:
+        """It was asked for where the request would go, and what the answer was; nothing else came of it."""
+        del request, now, answer
+
     def gave_up(self, ticket: Ticket, now: float) -> None:
         """Who held the ticket does not wait any more."""
         del ticket, now
