@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from roost.client.cli.app import build_app
 from roost.cluster.errors import InvalidField, NoCapacity
+from roost.v1 import coordinator_pb2
 
-VERBS = ["up", "schedule", "generate", "state", "models", "load", "unload", "drain", "traffic", "explain", "replay"]
+VERBS = ["up", "schedule", "generate", "state", "models", "load", "unload", "unpin", "drain", "traffic", "explain", "replay"]
 
 
 def at(cluster: StandInCluster) -> tuple[str, str]:
@@ -156,6 +157,17 @@ async def test_an_operator_loads_unloads_and_drains(cluster: StandInCluster, roo
     assert json.loads(load.out) == {"model": "llama-7b", "outcomes": [{"worker_id": "worker-1", "elapsed_s": 1.5, "unchanged": False}]}
     assert (unload.code, unload.out) == (0, "no worker has llama-7b\n")
     assert (drain.code, drain.out) == (0, "worker-1 is draining; 3 requests to finish\n")
+
+
+async def test_an_operator_unpins_and_unloads_what_is_in_use_when_it_is_free(cluster: StandInCluster, roost: Roost) -> None:
+    unpin = await roost("unpin", "llama-7b", "--worker", "worker-1", *at(cluster))
+    await roost("unload", "llama-7b", "--when-free", *at(cluster))
+    assert unpin.code == 0
+    assert "was not pinned" in unpin.out
+    assert cluster.scheduler.operations == [
+        coordinator_pb2.UnpinModelRequest(model="llama-7b", worker_id="worker-1"),
+        coordinator_pb2.UnloadModelRequest(model="llama-7b", when_free=True),
+    ]
 
 
 @pytest.mark.parametrize("verb", ["schedule x", "state", "state --watch", "models", "load x", "unload x", "drain w", "traffic"])

@@ -17,7 +17,7 @@ from roost.service.operating.codec import (
     result_to_wire,
     wish_from_wire,
 )
-from roost.service.operating.commands import Command, CommandResult, Drain, LoadModel, UnloadModel
+from roost.service.operating.commands import Cancel, Command, CommandResult, Drain, LoadModel, UnloadModel, UnpinModel
 from roost.v1 import coordinator_pb2
 
 models = st.text(alphabet="abc-._/:", min_size=1, max_size=20).map(lambda name: f"m{name}")
@@ -25,7 +25,11 @@ commands = st.builds(
     Command,
     st.text(min_size=1, max_size=40),
     st.one_of(
-        st.builds(LoadModel, models, is_pinned=st.booleans()), st.builds(UnloadModel, models), st.builds(Drain, is_resume=st.booleans())
+        st.builds(LoadModel, models, is_pinned=st.booleans()),
+        st.builds(UnloadModel, models, when_free=st.booleans()),
+        st.builds(UnpinModel, models),
+        st.builds(Drain, is_resume=st.booleans()),
+        st.builds(Cancel, st.text(min_size=1, max_size=40)),
     ),
 )
 results = st.builds(

@@ -25,7 +25,9 @@ async def refused(call: Coroutine[None, None, object]) -> Refused:
     return caught[0]
 
 
-def told(response: coordinator_pb2.LoadModelResponse | coordinator_pb2.UnloadModelResponse) -> list[tuple[str, bool]]:
+def told(
+    response: coordinator_pb2.LoadModelResponse | coordinator_pb2.UnloadModelResponse | coordinator_pb2.UnpinModelResponse,
+) -> list[tuple[str, bool]]:
     return [(outcome.worker_id, outcome.unchanged) for outcome in response.outcomes]
 
 
@@ -100,6 +102,42 @@ async def test_several_failures_name_each_worker_once_and_in_order() -> None:
         assert answer.message == (
             "worker-1, worker-3: sim-a is in use by 1 request(s); worker-2: sim-a is in use by 7 request(s) (done on worker-4)"
         )
+
+
+async def test_a_caller_that_goes_away_calls_its_load_off() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1") as worker:
+        call = cluster.coordinator.LoadModel(coordinator_pb2.LoadModelRequest(model="sim-a", worker_id="worker-1"), timeout=DEADLINE_S)
+        loading = asyncio.ensure_future(call)
+        command = await worker.command()
+        call.cancel()
+        assert (await worker.command()).cancel.command_id == command.command_id
+        await asyncio.wait({loading})
+
+
+async def test_an_unload_that_is_not_done_in_time_is_called_off() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1", ready=["sim-a"]) as worker, asyncio.TaskGroup() as tasks:
+        request = coordinator_pb2.UnloadModelRequest(model="sim-a", when_free=True)
+        unloading = tasks.create_task(refused(asyncio.wait_for(cluster.coordinator.UnloadModel(request, timeout=0.3), DEADLINE_S)))
+        command = await worker.command()
+        assert command.unload_model.when_free
+        assert (await worker.command()).cancel.command_id == command.command_id
+        assert (await unloading).code is Code.DEADLINE_EXCEEDED
+
+
+async def test_an_unpin_reaches_those_that_have_it_pinned() -> None:
+    async with (
+        running_cluster() as cluster,
+        cluster.worker("one", pinned=["sim-a"]) as one,
+        cluster.worker("two", ready=["sim-a"]),
+        asyncio.TaskGroup() as tasks,
+    ):
+        unpinning = tasks.create_task(_unpin(cluster))
+        assert (await one.obey()).unpin_model.model == "sim-a"
+        assert told(await unpinning) == [("one", False), ("two", True)]
+
+
+async def _unpin(cluster: Cluster) -> coordinator_pb2.UnpinModelResponse:
+    return await cluster.coordinator.UnpinModel(coordinator_pb2.UnpinModelRequest(model="sim-a"), timeout=DEADLINE_S)
 
 
 async def test_a_worker_that_is_lost_while_it_loads_is_unreachable() -> None:

@@ -387,6 +387,84 @@ async def test_a_load_that_a_request_waits_for_is_not_stopped() -> None:
         await generation.completed()
 
 
+async def test_an_unload_when_free_waits_for_the_last_request_and_then_puts_the_model_out() -> None:
+    async with world(slots=2) as here:
+        here.engine.hold_tokens()
+        running = [generate(here.runtime), generate(here.runtime)]
+        await here.until(lambda: here.runtime.core.slots.busy == 2)
+        unloading = asyncio.create_task(here.runtime.unload("a", when_free=True))
+        await running[0].cancel()
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
+        assert not unloading.done()
+        here.engine.let_tokens()
+        await running[1].completed()
+        assert await unloading
+        assert here.engine.memory_mb == 0
+
+
+async def test_an_unload_when_free_that_nobody_waits_for_any_more_puts_nothing_out() -> None:
+    async with world() as here:
+        here.engine.hold_tokens()
+        generation = generate(here.runtime)
+        await here.until(lambda: here.runtime.core.slots.busy == 1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await here.runtime.unload("a", when_free=True)
+        here.engine.let_tokens()
+        await generation.completed()
+        assert here.runtime.core.cache.find("a") is CacheResult.HIT
+
+
+async def test_an_unpinned_model_stays_until_room_is_needed() -> None:
+    async with world(budget_mb=40) as here:
+        await here.runtime.load("a", is_pinned=True)
+        with pytest.raises(NoCapacity, match="pinned"):
+            await here.runtime.load("b")
+        assert here.runtime.unpin("a")
+        assert not here.runtime.unpin("a")
+        assert here.runtime.core.cache.find("a") is CacheResult.HIT
+        await here.runtime.load("b")
+        assert here.runtime.core.cache.find("a") is CacheResult.COLD_START
+        with pytest.raises(UnknownModel):
+            here.runtime.unpin("no-such-model")
+
+
+async def test_a_model_that_is_unpinned_while_it_loads_is_not_pinned_when_it_is_ready() -> None:
+    async with world(budget_mb=40) as here:
+        here.engine.hold_loads()
+        order = asyncio.create_task(here.runtime.load("a", is_pinned=True))
+        await here.engine.until_loading("a")
+        assert here.runtime.unpin("a")
+        here.engine.let_loads()
+        await order
+        await here.runtime.load("b")
+
+
+async def test_a_load_that_was_called_off_stops_and_frees_its_memory() -> None:
+    async with world() as here:
+        here.engine.hold_loads()
+        order = asyncio.create_task(here.runtime.load("a"))
+        await here.engine.until_loading("a")
+        order.cancel()
+        await asyncio.wait({order})
+        here.runtime.call_off("a")
+        await here.until(lambda: here.runtime.core.cache.used_bytes == 0)
+        assert (here.engine.cancelled_loads, here.engine.memory_mb) == (["a"], 0)
+
+
+async def test_a_load_that_others_wait_for_goes_on_when_one_calls_it_off() -> None:
+    async with world() as here:
+        here.engine.hold_loads()
+        orders = [asyncio.create_task(here.runtime.load("a")) for _ in range(2)]
+        await here.engine.until_loading("a")
+        orders[0].cancel()
+        await asyncio.wait({orders[0]})
+        here.runtime.call_off("a")
+        here.engine.let_loads()
+        await orders[1]
+        assert here.engine.cancelled_loads == []
+
+
 async def test_a_draining_worker_finishes_what_it_has_and_takes_nothing_new() -> None:
     async with world(slots=1) as here:
         here.engine.hold_tokens()

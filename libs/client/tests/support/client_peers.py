@@ -20,7 +20,12 @@ from roost.v1.scheduler_pb2_grpc import SchedulerServicer, add_SchedulerServicer
 from roost.v1.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
 
 Context = grpc.aio.ServicerContext[object, object]
-Operation = coordinator_pb2.LoadModelRequest | coordinator_pb2.UnloadModelRequest | coordinator_pb2.DrainWorkerRequest
+Operation = (
+    coordinator_pb2.LoadModelRequest
+    | coordinator_pb2.UnloadModelRequest
+    | coordinator_pb2.UnpinModelRequest
+    | coordinator_pb2.DrainWorkerRequest
+)
 
 
 async def refuse(context: Context, error: RoostError) -> Never:
@@ -209,6 +214,10 @@ class StandInScheduler(NotPlayed, SchedulerServicer, CoordinatorServicer):
     async def UnloadModel(self, request: coordinator_pb2.UnloadModelRequest, context: Context) -> coordinator_pb2.UnloadModelResponse:
         self.operations.append(request)
         return coordinator_pb2.UnloadModelResponse()
+
+    async def UnpinModel(self, request: coordinator_pb2.UnpinModelRequest, context: Context) -> coordinator_pb2.UnpinModelResponse:
+        self.operations.append(request)
+        return coordinator_pb2.UnpinModelResponse(outcomes=[coordinator_pb2.WorkerOutcome(worker_id="worker-1", unchanged=True)])
 
     async def DrainWorker(self, request: coordinator_pb2.DrainWorkerRequest, context: Context) -> coordinator_pb2.DrainWorkerResponse:
         self.operations.append(request)

@@ -32,9 +32,12 @@ def catalogue(*names: str, **sizes: int) -> state_pb2.Catalogue:
     )
 
 
-def report(node_id: str, *, ready: Iterable[str] = (), loading: Iterable[str] = (), **fields: object) -> state_pb2.WorkerLoadReport:
+def report(
+    node_id: str, *, ready: Iterable[str] = (), loading: Iterable[str] = (), pinned: Iterable[str] = (), **fields: object
+) -> state_pb2.WorkerLoadReport:
     """A full report of a worker with 1,000 bytes for models; `fields` are those of the wire."""
     models = [state_pb2.ModelStatus(name=name, phase=state_pb2.MODEL_PHASE_READY, size_bytes=100) for name in ready]
+    models += [state_pb2.ModelStatus(name=name, phase=state_pb2.MODEL_PHASE_READY, size_bytes=100, pinned=True) for name in pinned]
     models += [state_pb2.ModelStatus(name=name, phase=state_pb2.MODEL_PHASE_LOADING, size_bytes=100) for name in loading]
     defaults: dict[str, object] = {"address": f"127.0.0.1:{8000 + len(node_id)}", "slots": 4, "memory_capacity_bytes": 1000}
     return state_pb2.WorkerLoadReport(node_id=node_id, loaded_models=list(ready), models=models, **{**defaults, **fields})  # type: ignore[arg-type]

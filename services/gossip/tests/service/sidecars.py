@@ -24,9 +24,12 @@ State = scheduler_pb2.GetClusterStateResponse
 Members = gossip_pb2.GetMembersResponse
 
 
-def report(node_id: str, *, ready: Iterable[str] = (), models: Iterable[str] = (), **fields: object) -> state_pb2.WorkerLoadReport:
+def report(
+    node_id: str, *, ready: Iterable[str] = (), pinned: Iterable[str] = (), models: Iterable[str] = (), **fields: object
+) -> state_pb2.WorkerLoadReport:
     """A full report of a worker with 1,000 bytes for models; `models` is its catalogue, `fields` are those of the wire."""
     resident = [state_pb2.ModelStatus(name=name, phase=state_pb2.MODEL_PHASE_READY, size_bytes=100) for name in ready]
+    resident += [state_pb2.ModelStatus(name=name, phase=state_pb2.MODEL_PHASE_READY, size_bytes=100, pinned=True) for name in pinned]
     defaults: dict[str, object] = {"address": "127.0.0.1:8001", "slots": 4, "memory_capacity_bytes": 1000}
     made = state_pb2.WorkerLoadReport(node_id=node_id, models=resident, **{**defaults, **fields})  # type: ignore[arg-type]
     if models:

@@ -37,9 +37,14 @@ async def load(member: Member, model: str = "sim-a", **fields: object) -> list[t
     return [(outcome.worker_id, outcome.unchanged) for outcome in answer.outcomes]
 
 
-async def unload(member: Member, model: str = "sim-a", worker_id: str = "") -> list[tuple[str, bool]]:
-    request = coordinator_pb2.UnloadModelRequest(model=model, worker_id=worker_id)
+async def unload(member: Member, model: str = "sim-a", worker_id: str = "", *, when_free: bool = False) -> list[tuple[str, bool]]:
+    request = coordinator_pb2.UnloadModelRequest(model=model, worker_id=worker_id, when_free=when_free)
     answer = await member.coordinator.UnloadModel(request, timeout=DEADLINE_S)
+    return [(outcome.worker_id, outcome.unchanged) for outcome in answer.outcomes]
+
+
+async def unpin(member: Member, model: str = "sim-a") -> list[tuple[str, bool]]:
+    answer = await member.coordinator.UnpinModel(coordinator_pb2.UnpinModelRequest(model=model), timeout=DEADLINE_S)
     return [(outcome.worker_id, outcome.unchanged) for outcome in answer.outcomes]
 
 
@@ -76,6 +81,34 @@ async def test_a_worker_loads_unloads_and_drains_whichever_sidecar_is_asked(aske
         await member.await_state(lambda state: ready_on(state, "sim-a") == ["worker-1"])
         unloading = tasks.create_task(unload(member, worker_id="worker-1"))
         assert (await worker.obey()).unload_model.model == "sim-a"
+        assert await unloading == [("worker-1", False)]
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+async def test_a_caller_that_goes_away_calls_its_load_off_whichever_sidecar_it_asked(asked: int) -> None:
+    async with cluster(2) as members, members[0].worker() as worker:
+        await members[asked].await_live("worker-1")
+        request = coordinator_pb2.LoadModelRequest(model="sim-a", worker_id="worker-1")
+        call = members[asked].coordinator.LoadModel(request, timeout=DEADLINE_S)
+        loading = asyncio.ensure_future(call)
+        command = await worker.command()
+        call.cancel()
+        assert (await worker.command()).cancel.command_id == command.command_id
+        await asyncio.wait({loading})
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+async def test_unpinning_and_unloading_when_free_work_through_any_sidecar(asked: int) -> None:
+    async with cluster(2) as members, members[0].worker(pinned=["sim-a"]) as worker, asyncio.TaskGroup() as tasks:
+        member = members[asked]
+        await member.await_state(lambda state: ready_on(state, "sim-a") == ["worker-1"])
+        unpinning = tasks.create_task(unpin(member))
+        assert (await worker.obey()).unpin_model.model == "sim-a"
+        assert await unpinning == [("worker-1", False)]
+        await worker.report(ready=["sim-a"])
+        await member.await_state(lambda state: ready_on(state, "sim-a") == ["worker-1"])
+        unloading = tasks.create_task(unload(member, when_free=True))
+        assert (await worker.obey()).unload_model.when_free
         assert await unloading == [("worker-1", False)]
 
 

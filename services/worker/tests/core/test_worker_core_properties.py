@@ -173,6 +173,16 @@ class CoreWorld(RuleBasedStateMachine):
         self.act()
 
     @rule(name=names)
+    def unpin(self, name: str) -> None:
+        self.core.unpin(name, self.now)
+        self.act()
+
+    @rule(name=names)
+    def call_off(self, name: str) -> None:
+        self.core.call_off(name, self.now)
+        self.act()
+
+    @rule(name=names)
     def unload(self, name: str) -> None:
         try:
             self.core.unload(name, self.now)

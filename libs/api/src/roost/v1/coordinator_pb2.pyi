@@ -123,6 +123,8 @@ class Command(_message.Message):
     LOAD_MODEL_FIELD_NUMBER: _builtins.int
     UNLOAD_MODEL_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    UNPIN_MODEL_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Unique in the epoch of who sends it; comes back in the result. Never empty."""
     @_builtins.property
@@ -137,6 +139,14 @@ class Command(_message.Message):
     def drain(self) -> Global___DrainCommand:
         """Stop or start taking requests."""
 
+    @_builtins.property
+    def cancel(self) -> Global___CancelCommand:
+        """Call off a command that was sent before, if it is still under way."""
+
+    @_builtins.property
+    def unpin_model(self) -> Global___UnpinModelCommand:
+        """Let a pinned model be evicted again."""
+
     def __init__(
         self,
         *,
@@ -144,12 +154,14 @@ class Command(_message.Message):
         load_model: Global___LoadModelCommand | None = ...,
         unload_model: Global___UnloadModelCommand | None = ...,
         drain: Global___DrainCommand | None = ...,
+        cancel: Global___CancelCommand | None = ...,
+        unpin_model: Global___UnpinModelCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "drain", b"drain", "load_model", b"load_model", "unload_model", b"unload_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "drain", b"drain", "load_model", b"load_model", "unload_model", b"unload_model", "unpin_model", b"unpin_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command_id", b"command_id", "drain", b"drain", "load_model", b"load_model", "unload_model", b"unload_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "command_id", b"command_id", "drain", b"drain", "load_model", b"load_model", "unload_model", b"unload_model", "unpin_model", b"unpin_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["load_model", "unload_model", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["load_model", "unload_model", "drain", "cancel", "unpin_model"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -183,7 +195,33 @@ Global___LoadModelCommand: _TypeAlias = LoadModelCommand  # noqa: Y015
 
 @_typing.final
 class UnloadModelCommand(_message.Message):
-    """Puts a model out once nothing uses it."""
+    """Puts a model out that nothing uses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WHEN_FREE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Catalogue name, 1-128 characters."""
+    when_free: _builtins.bool
+    """True: wait until nothing uses it. False: refuse while something does."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        when_free: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "when_free", b"when_free"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelCommand: _TypeAlias = UnloadModelCommand  # noqa: Y015
+
+@_typing.final
+class UnpinModelCommand(_message.Message):
+    """Lets a pinned model be evicted again; it stays loaded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,7 +239,31 @@ class UnloadModelCommand(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnloadModelCommand: _TypeAlias = UnloadModelCommand  # noqa: Y015
+Global___UnpinModelCommand: _TypeAlias = UnpinModelCommand  # noqa: Y015
+
+@_typing.final
+class CancelCommand(_message.Message):
+    """Calls off a command: a load stops unless somebody else waits for the model, an unload waits no longer. It is answered as done, also where
+    there is nothing to call off.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    """The command_id of that command."""
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelCommand: _TypeAlias = CancelCommand  # noqa: Y015
 
 @_typing.final
 class DrainCommand(_message.Message):
@@ -411,10 +473,40 @@ class UnloadModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
+    WHEN_FREE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Catalogue name, 1-128 characters. Required."""
     worker_id: _builtins.str
     """The worker to unload it from. Empty: every worker that has it."""
+    when_free: _builtins.bool
+    """True: each worker waits until no request uses the model, for as long as the caller does. False: refused while one does."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        when_free: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "when_free", b"when_free", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
+
+@_typing.final
+class UnpinModelRequest(_message.Message):
+    """Asks for a pinned model to be let go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Catalogue name, 1-128 characters. Required."""
+    worker_id: _builtins.str
+    """The worker to unpin it on. Empty: every worker that has it."""
     def __init__(
         self,
         *,
@@ -427,7 +519,31 @@ class UnloadModelRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
+Global___UnpinModelRequest: _TypeAlias = UnpinModelRequest  # noqa: Y015
+
+@_typing.final
+class UnpinModelResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerOutcome]:
+        """One entry a worker, ordered by worker_id; unchanged where it was not pinned."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___WorkerOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelResponse: _TypeAlias = UnpinModelResponse  # noqa: Y015
 
 @_typing.final
 class UnloadModelResponse(_message.Message):

@@ -56,6 +56,11 @@ class CoordinatorStub:
                 request_serializer=roost_dot_v1_dot_coordinator__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=roost_dot_v1_dot_coordinator__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.UnpinModel = channel.unary_unary(
+                '/roost.v1.Coordinator/UnpinModel',
+                request_serializer=roost_dot_v1_dot_coordinator__pb2.UnpinModelRequest.SerializeToString,
+                response_deserializer=roost_dot_v1_dot_coordinator__pb2.UnpinModelResponse.FromString,
+                _registered_method=True)
         self.DrainWorker = channel.unary_unary(
                 '/roost.v1.Coordinator/DrainWorker',
                 request_serializer=roost_dot_v1_dot_coordinator__pb2.DrainWorkerRequest.SerializeToString,
@@ -83,7 +88,8 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads a model on one worker, or on as many as asked for, and answers when it is ready.
+        """Loads a model on one worker, or on as many as asked for, and answers when it is ready. A caller that goes away calls the loads off that
+        nobody else waits for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +97,13 @@ class CoordinatorServicer:
 
     def UnloadModel(self, request, context):
         """Unloads a model from one worker, or from all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinModel(self, request, context):
+        """Lets a pinned model be evicted again, on one worker or on all. It stays where it is until room is needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +138,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=roost_dot_v1_dot_coordinator__pb2.UnloadModelRequest.FromString,
                     response_serializer=roost_dot_v1_dot_coordinator__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'UnpinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinModel,
+                    request_deserializer=roost_dot_v1_dot_coordinator__pb2.UnpinModelRequest.FromString,
+                    response_serializer=roost_dot_v1_dot_coordinator__pb2.UnpinModelResponse.SerializeToString,
             ),
             'DrainWorker': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainWorker,
@@ -242,6 +260,33 @@ class Coordinator:
             '/roost.v1.Coordinator/UnloadModel',
             roost_dot_v1_dot_coordinator__pb2.UnloadModelRequest.SerializeToString,
             roost_dot_v1_dot_coordinator__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roost.v1.Coordinator/UnpinModel',
+            roost_dot_v1_dot_coordinator__pb2.UnpinModelRequest.SerializeToString,
+            roost_dot_v1_dot_coordinator__pb2.UnpinModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

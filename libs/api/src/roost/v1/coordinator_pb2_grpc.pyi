@@ -40,9 +40,13 @@ class CoordinatorStub:
     ReportLoad: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ReportLoadRequest, _coordinator_pb2.ReportLoadResponse]
     """One report from a reporter that keeps no stream. It feeds the same view."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.LoadModelRequest, _coordinator_pb2.LoadModelResponse]
-    """Loads a model on one worker, or on as many as asked for, and answers when it is ready."""
+    """Loads a model on one worker, or on as many as asked for, and answers when it is ready. A caller that goes away calls the loads off that
+    nobody else waits for.
+    """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.UnloadModelRequest, _coordinator_pb2.UnloadModelResponse]
     """Unloads a model from one worker, or from all."""
+    UnpinModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.UnpinModelRequest, _coordinator_pb2.UnpinModelResponse]
+    """Lets a pinned model be evicted again, on one worker or on all. It stays where it is until room is needed."""
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.DrainWorkerRequest, _coordinator_pb2.DrainWorkerResponse]
     """Lets a worker finish what it has and take nothing new, or lets it take requests again."""
 
@@ -58,9 +62,13 @@ class CoordinatorAsyncStub(CoordinatorStub):
     ReportLoad: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ReportLoadRequest, _coordinator_pb2.ReportLoadResponse]  # type: ignore[assignment]
     """One report from a reporter that keeps no stream. It feeds the same view."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.LoadModelRequest, _coordinator_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """Loads a model on one worker, or on as many as asked for, and answers when it is ready."""
+    """Loads a model on one worker, or on as many as asked for, and answers when it is ready. A caller that goes away calls the loads off that
+    nobody else waits for.
+    """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.UnloadModelRequest, _coordinator_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Unloads a model from one worker, or from all."""
+    UnpinModel: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.UnpinModelRequest, _coordinator_pb2.UnpinModelResponse]  # type: ignore[assignment]
+    """Lets a pinned model be evicted again, on one worker or on all. It stays where it is until room is needed."""
     DrainWorker: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.DrainWorkerRequest, _coordinator_pb2.DrainWorkerResponse]  # type: ignore[assignment]
     """Lets a worker finish what it has and take nothing new, or lets it take requests again."""
 
@@ -91,7 +99,9 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.LoadModelResponse, _abc.Awaitable[_coordinator_pb2.LoadModelResponse]]:
-        """Loads a model on one worker, or on as many as asked for, and answers when it is ready."""
+        """Loads a model on one worker, or on as many as asked for, and answers when it is ready. A caller that goes away calls the loads off that
+        nobody else waits for.
+        """
 
     @_abc_1.abstractmethod
     def UnloadModel(
@@ -100,6 +110,14 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.UnloadModelResponse, _abc.Awaitable[_coordinator_pb2.UnloadModelResponse]]:
         """Unloads a model from one worker, or from all."""
+
+    @_abc_1.abstractmethod
+    def UnpinModel(
+        self,
+        request: _coordinator_pb2.UnpinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.UnpinModelResponse, _abc.Awaitable[_coordinator_pb2.UnpinModelResponse]]:
+        """Lets a pinned model be evicted again, on one worker or on all. It stays where it is until room is needed."""
 
     @_abc_1.abstractmethod
     def DrainWorker(

@@ -657,16 +657,20 @@ class WorkerUnloadModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
+    WHEN_FREE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Catalogue name, 1-128 characters. Required."""
+    when_free: _builtins.bool
+    """True: wait until no request uses the model, for as long as the caller does. False: refused while one does."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
+        when_free: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "when_free", b"when_free"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -218,6 +218,8 @@ class RoostClient:
     async def load_model(self, model: str, *, replicas: int = 0, worker_id: str = "", pin: bool = False) -> tuple[WorkerOutcome, ...]:
         """Makes `model` ready on `worker_id`, or on `replicas` workers (0: 1), and returns when it is: every worker that has it.
 
+        A load that is cancelled, or not ready in time, is called off, unless somebody else waits for the model.
+
         Raises InvalidField, UnknownModel, UnknownWorker, NoWorkers, ModelTooLarge, CommandFailed, WorkerUnreachable, CallTimedOut.
         """
         if not 0 <= replicas <= MAX_INT32:
@@ -228,11 +230,22 @@ class RoostClient:
         )
         return tuple(outcome_from_wire(outcome) for outcome in wire.outcomes)
 
-    async def unload_model(self, model: str, *, worker_id: str = "") -> tuple[WorkerOutcome, ...]:
-        """Puts `model` out on `worker_id`, or everywhere. Raises as `load_model`, and ModelInUse."""
-        request = coordinator_pb2.UnloadModelRequest(model=model, worker_id=worker_id)
+    async def unload_model(self, model: str, *, worker_id: str = "", when_free: bool = False) -> tuple[WorkerOutcome, ...]:
+        """Puts `model` out on `worker_id`, or everywhere. Raises as `load_model`, and ModelInUse.
+
+        With `when_free` it is waited until no request uses the model; if that is not in time, CallTimedOut, and nothing is put out later.
+        """
+        request = coordinator_pb2.UnloadModelRequest(model=model, worker_id=worker_id, when_free=when_free)
         wire = await self._caller.call(
             lambda channel: CoordinatorStub(channel).UnloadModel, request, timeout_s=self._long_timeout_s, is_repeatable=False
+        )
+        return tuple(outcome_from_wire(outcome) for outcome in wire.outcomes)
+
+    async def unpin_model(self, model: str, *, worker_id: str = "") -> tuple[WorkerOutcome, ...]:
+        """Lets `model` be evicted again on `worker_id`, or everywhere; it stays until room is needed. Raises as `load_model`."""
+        request = coordinator_pb2.UnpinModelRequest(model=model, worker_id=worker_id)
+        wire = await self._caller.call(
+            lambda channel: CoordinatorStub(channel).UnpinModel, request, timeout_s=self._timeout_s, is_repeatable=False
         )
         return tuple(outcome_from_wire(outcome) for outcome in wire.outcomes)
 

@@ -22,7 +22,7 @@ from roost.gossip.record_format import grpc_address
 from roost.service.channels import open_channel
 from roost.service.errors import RemoteError, from_rpc_error
 from roost.service.operating.codec import command_to_wire, result_from_wire
-from roost.service.operating.commands import Action, Command, CommandResult, Drain, LoadModel
+from roost.service.operating.commands import Action, Cancel, Command, CommandResult, Drain, LoadModel, UnpinModel
 from roost.service.operating.streams import CommandIds
 from roost.service.startup import CannotStart
 from roost.service.tls import TlsFiles, channel_credentials
@@ -124,7 +124,10 @@ def _shows(view: ClusterView, worker_id: str, action: Action) -> bool:
     if isinstance(action, LoadModel):
         status = entry.state.models.get(action.model)
         return status is not None and status.is_ready and (status.is_pinned or not action.is_pinned)
-    return action.model not in entry.state.models
+    if isinstance(action, UnpinModel):
+        status = entry.state.models.get(action.model)
+        return status is None or not status.is_pinned
+    return isinstance(action, Cancel) or action.model not in entry.state.models
 
 
 def _refusal(worker_id: str, address: str, action: Action, error: grpc.aio.AioRpcError) -> RoostError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, ModelLoadFailed
@@ -18,11 +17,10 @@ from roost.worker.driver import Driver
 from roost.worker.engines import border
 from roost.worker.engines.interface import Engine, LoadedModel
 from roost.worker.metrics import WorkerMetrics
-from roost.worker.tasks import task_scope
+from roost.worker.tasks import task_scope, until
 
 CLOSE_TIMEOUT_S = 30.0  # a child process is killed in milliseconds; a server elsewhere may take its time
 
-T = TypeVar("T")
 log = get_logger()
 
 
@@ -113,7 +111,7 @@ class ModelHost:
     async def _house(self, residency: Residency, stay: _Stay) -> None:
         """Load, keep until it must close or is lost, close, give the memory back."""
         try:
-            stay.model = await _until(stay.end, self._load(residency, stay.spec))
+            stay.model = await until(stay.end, self._load(residency, stay.spec))
         except ModelLoadFailed as error:
             self._metrics.load_ended(residency.name, is_ok=False, seconds=0.0)
             log.warning("model_load_failed", model=residency.name, why=error.why)
@@ -145,7 +143,7 @@ class ModelHost:
         return model
 
     async def _keep(self, residency: Residency, model: LoadedModel, end: asyncio.Event) -> None:
-        why = await _until(end, border.wait_lost(model, residency.name))
+        why = await until(end, border.wait_lost(model, residency.name))
         if why is not None:
             self.lose(residency, why)
         try:
@@ -157,17 +155,3 @@ class ModelHost:
     def _leave(self, residency: Residency, stay: _Stay) -> None:
         del self._stays[residency.key]
         stay.gone.set()
-
-
-async def _until(event: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
-    """The result of `work`, or None if the event came first; then `work` was cancelled and has ended."""
-    task = asyncio.ensure_future(work)
-    waiter = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiter.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-    return None if task.cancelled() else task.result()

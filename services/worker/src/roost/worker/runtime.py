@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
 from roost.cluster.catalogue import ModelSpec
-from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, NoCapacity, RoostError
+from roost.cluster.errors import EngineFailed, InvalidField, ModelInUse, ModelLoadFailed, NoCapacity, RoostError
 from roost.cluster.worker_state import CacheResult
 from roost.worker.checks import Checks
 from roost.worker.core.effects import Effect, Grant, Ready, Refuse, Say
@@ -45,6 +45,7 @@ class Runtime:
         self._waiting: dict[Holder, asyncio.Future[None]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._idle = asyncio.Event()
+        self._changed = asyncio.Event()
         driver.tap(self._carry_out)
         driver.tap(metrics.watch)
         checks.tap(self._cannot_load)
@@ -129,14 +130,34 @@ class Runtime:
         is_hit = preload.cache_result is CacheResult.HIT
         return LoadResult(preload.cache_result, 0.0 if is_hit else self._clock() - started)
 
-    async def unload(self, name: str) -> bool:
-        """Puts a model out; False if it was not resident. Raises UnknownModel, ModelInUse."""
-        closing = self.core.unload(name, self._clock())
+    async def unload(self, name: str, *, when_free: bool = False) -> bool:
+        """Puts a model out; False if it was not resident. `when_free` waits until nothing uses it. Raises UnknownModel, else ModelInUse."""
+        while True:
+            self._changed.clear()
+            try:
+                closing = self.core.unload(name, self._clock())
+            except ModelInUse:
+                if not when_free:
+                    raise
+            else:
+                break
+            await self._changed.wait()
         self._driver.carry_out()
         if closing is None:
             return False
         await self.host.wait_gone(closing)
         return True
+
+    def call_off(self, name: str) -> None:
+        """Whoever had a model loaded wants it no more: its load stops, unless somebody else waits for it."""
+        self.core.call_off(name, self._clock())
+        self._driver.carry_out()
+
+    def unpin(self, name: str) -> bool:
+        """Lets a pinned model be evicted again; False if it was not pinned. Raises UnknownModel."""
+        was_pinned = self.core.unpin(name, self._clock())
+        self._driver.carry_out()
+        return was_pinned
 
     def forget_failures(self) -> None:
         """Deciders may ask for what has failed here again: somebody changed something."""
@@ -221,6 +242,7 @@ class Runtime:
                 if not word.done():  # each who hears it raises it, with a traceback of its own
                     word.set_exception(ModelLoadFailed(error.name, error.why) if isinstance(error, ModelLoadFailed) else error)
             case Say():
+                self._changed.set()
                 if not self.core.slots.unfinished:
                     self._idle.set()
                 for listener in self._listeners:

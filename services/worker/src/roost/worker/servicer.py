@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 
 import grpc
@@ -39,13 +40,18 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
     async def LoadModel(
         self, request: worker_pb2.WorkerLoadModelRequest, context: grpc.ServicerContext
     ) -> worker_pb2.WorkerLoadModelResponse:
-        result = await self._runtime.load(check_model_name(request.model), is_pinned=request.pin)
+        name = check_model_name(request.model)
+        try:
+            result = await self._runtime.load(name, is_pinned=request.pin)
+        except asyncio.CancelledError:  # the caller has gone
+            self._runtime.call_off(name)
+            raise
         return worker_pb2.WorkerLoadModelResponse(cache_result=CACHE_RESULTS[result.cache_result], elapsed_s=result.elapsed_s)
 
     async def UnloadModel(
         self, request: worker_pb2.WorkerUnloadModelRequest, context: grpc.ServicerContext
     ) -> worker_pb2.WorkerUnloadModelResponse:
-        was_resident = await self._runtime.unload(check_model_name(request.model))
+        was_resident = await self._runtime.unload(check_model_name(request.model), when_free=request.when_free)
         return worker_pb2.WorkerUnloadModelResponse(was_resident=was_resident)
 
     async def ListModels(self, request: worker_pb2.ListModelsRequest, context: grpc.ServicerContext) -> worker_pb2.ListModelsResponse:

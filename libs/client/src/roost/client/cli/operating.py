@@ -1,4 +1,4 @@
-"""The verbs of an operator: state, models, load, unload, drain."""
+"""The verbs of an operator: state, models, load, unload, unpin, drain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel=OPERATE, epilog=examples("roost load llama-7b --replicas 2", "roost load llama-7b --worker worker-1 --pin")
     )(load)
-    app.command(rich_help_panel=OPERATE, epilog=examples("roost unload llama-7b", "roost unload llama-7b --worker worker-1"))(unload)
+    app.command(rich_help_panel=OPERATE, epilog=examples("roost unload llama-7b", "roost unload llama-7b --worker worker-1 --when-free"))(
+        unload
+    )
+    app.command(rich_help_panel=OPERATE, epilog=examples("roost unpin llama-7b", "roost unpin llama-7b --worker worker-1"))(unpin)
     app.command(rich_help_panel=OPERATE, epilog=examples("roost drain worker-2", "roost drain worker-2 --resume"))(drain)
 
 
@@ -113,7 +116,7 @@ def load(
     timeout: LongTimeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Make MODEL ready on a worker, or on several; returns when it is."""
+    """Make MODEL ready on a worker, or on several; returns when it is. Ctrl-C calls the load off."""
     if replicas is not None and worker:
         raise typer.BadParameter("give --replicas or --worker, not both")
     if replicas is not None and replicas < 1:
@@ -133,15 +136,30 @@ def unload(
     *,
     connection: Connection,
     worker: Worker = "",
+    when_free: Annotated[
+        bool, typer.Option("--when-free", metavar="", help="Wait until no request uses it; without this, it is refused while one does.")
+    ] = False,
     timeout: LongTimeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Put MODEL out on a worker, or everywhere."""
+    """Put MODEL out on a worker, or everywhere. A load of it that no request waits for is stopped."""
 
     async def main() -> None:
         async with connection.client(long_timeout_s=timeout) as client:
-            outcomes = await client.unload_model(model, worker_id=worker)
+            outcomes = await client.unload_model(model, worker_id=worker, when_free=when_free)
         _show_outcomes(model, outcomes, done="put out", unchanged="did not have it", as_json=as_json)
+
+    run(main, as_json=as_json)
+
+
+@calls_cluster
+def unpin(model: Model, *, connection: Connection, worker: Worker = "", timeout: Timeout = 10.0, as_json: AsJson = False) -> None:
+    """Let MODEL be evicted again, on a worker or everywhere. It stays loaded until room is needed."""
+
+    async def main() -> None:
+        async with connection.client(timeout_s=timeout) as client:
+            outcomes = await client.unpin_model(model, worker_id=worker)
+        _show_outcomes(model, outcomes, done="unpinned", unchanged="was not pinned", as_json=as_json)
 
     run(main, as_json=as_json)
 

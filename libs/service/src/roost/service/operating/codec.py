@@ -9,7 +9,7 @@ from typing import Final
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import check_model_name
 from roost.placement.targets import LoadWish
-from roost.service.operating.commands import Action, Command, CommandResult, Drain, LoadModel, UnloadModel
+from roost.service.operating.commands import Action, Cancel, Command, CommandResult, Drain, LoadModel, UnloadModel, UnpinModel
 from roost.service.operating.operations import Outcome
 from roost.v1 import coordinator_pb2
 
@@ -44,12 +44,17 @@ def result_to_wire(result: CommandResult) -> coordinator_pb2.CommandResult:
 def command_to_wire(command: Command) -> coordinator_pb2.Command:
     wire = coordinator_pb2.Command(command_id=command.command_id)
     action = command.action
-    if isinstance(action, LoadModel):
-        wire.load_model.CopyFrom(coordinator_pb2.LoadModelCommand(model=action.model, pin=action.is_pinned))
-    elif isinstance(action, Drain):
-        wire.drain.CopyFrom(coordinator_pb2.DrainCommand(resume=action.is_resume))
-    else:
-        wire.unload_model.CopyFrom(coordinator_pb2.UnloadModelCommand(model=action.model))
+    match action:
+        case LoadModel(model, is_pinned):
+            wire.load_model.CopyFrom(coordinator_pb2.LoadModelCommand(model=model, pin=is_pinned))
+        case UnloadModel(model, when_free):
+            wire.unload_model.CopyFrom(coordinator_pb2.UnloadModelCommand(model=model, when_free=when_free))
+        case UnpinModel(model):
+            wire.unpin_model.CopyFrom(coordinator_pb2.UnpinModelCommand(model=model))
+        case Drain(is_resume):
+            wire.drain.CopyFrom(coordinator_pb2.DrainCommand(resume=is_resume))
+        case Cancel(command_id):
+            wire.cancel.CopyFrom(coordinator_pb2.CancelCommand(command_id=command_id))
     return wire
 
 
@@ -63,11 +68,15 @@ def _action_from_wire(command: coordinator_pb2.Command) -> Action:
         case "load_model":
             return LoadModel(check_model_name(command.load_model.model), is_pinned=command.load_model.pin)
         case "unload_model":
-            return UnloadModel(check_model_name(command.unload_model.model))
+            return UnloadModel(check_model_name(command.unload_model.model), when_free=command.unload_model.when_free)
+        case "unpin_model":
+            return UnpinModel(check_model_name(command.unpin_model.model))
         case "drain":
             return Drain(is_resume=command.drain.resume)
+        case "cancel":
+            return Cancel(command.cancel.command_id)
         case _:
-            raise InvalidField("action", "is none that this version knows: load_model, unload_model, drain")
+            raise InvalidField("action", "is none that this version knows: load_model, unload_model, unpin_model, drain, cancel")
 
 
 def wish_from_wire(request: coordinator_pb2.LoadModelRequest) -> LoadWish:

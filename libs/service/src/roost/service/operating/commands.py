@@ -16,10 +16,19 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True)
 class UnloadModel:
-    """Put a model out once nothing uses it."""
+    """Put a model out that nothing uses; `when_free`: as soon as nothing does, else it is refused meanwhile."""
 
     model: str
+    when_free: bool = False
     kind = "unload_model"
+
+
+@dataclass(frozen=True, slots=True)
+class UnpinModel:
+    """Let a pinned model be evicted again."""
+
+    model: str
+    kind = "unpin_model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,15 @@ class Drain:
     kind = "drain"
 
 
-Action = LoadModel | UnloadModel | Drain
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Call off the command of that id, if it is still under way."""
+
+    command_id: str
+    kind = "cancel"
+
+
+Action = LoadModel | UnloadModel | UnpinModel | Drain | Cancel
 
 
 @dataclass(frozen=True, slots=True)

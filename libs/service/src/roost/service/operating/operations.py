@@ -1,4 +1,4 @@
-"""What an operator may ask of the cluster: load, unload, drain. Each becomes commands to workers, sent at once and awaited together.
+"""What an operator may ask of the cluster: load, unload, unpin, drain. Each becomes commands to workers, sent at once and awaited together.
 
 The rules are the same in both planes; how a worker is reached is a `Reach`: by the streams that workers hold, or by their sidecars.
 
@@ -21,7 +21,7 @@ from roost.placement.placer import Placer
 from roost.placement.targets import LoadWish, load_targets
 from roost.service.errors import status_of
 from roost.service.logs import Logger
-from roost.service.operating.commands import Action, CommandResult, Drain, LoadModel, UnloadModel
+from roost.service.operating.commands import Action, CommandResult, Drain, LoadModel, UnloadModel, UnpinModel
 
 
 class Knowledge(Protocol):
@@ -79,18 +79,25 @@ class Operations:
         done = await self._command(targets.to_load, LoadModel(wish.model, wish.is_pinned), timeout_s)
         return _ordered([*done, *(Outcome(worker_id, is_unchanged=True) for worker_id in targets.unchanged)])
 
-    async def unload(self, model: str, worker_id: str, timeout_s: float) -> list[Outcome]:
+    async def unload(self, model: str, worker_id: str, timeout_s: float, *, when_free: bool = False) -> list[Outcome]:
         """From `worker_id`, or from every live worker that has it. Raises also UnknownModel, UnknownWorker."""
-        check_model_name(model)
+        return await self._at_holders(UnloadModel(model, when_free), worker_id, timeout_s)
+
+    async def unpin(self, model: str, worker_id: str, timeout_s: float) -> list[Outcome]:
+        """On `worker_id`, or on every live worker that has it. Raises also UnknownModel, UnknownWorker."""
+        return await self._at_holders(UnpinModel(model), worker_id, timeout_s)
+
+    async def _at_holders(self, action: UnloadModel | UnpinModel, worker_id: str, timeout_s: float) -> list[Outcome]:
+        model = check_model_name(action.model)
         view = self._knowledge.view
         view.check_known(model)
         if worker_id:
             holders = [view.entry(check_worker_name(worker_id, "worker_id"))]
         else:
             holders = [entry for entry in view.entries.values() if entry.liveness is Liveness.LIVE and model in entry.state.models]
-        unchanged = [entry.node_id for entry in holders if model not in entry.state.models]
-        done = await self._command((entry.node_id for entry in holders if model in entry.state.models), UnloadModel(model), timeout_s)
-        return _ordered([*done, *(Outcome(name, is_unchanged=True) for name in unchanged)])
+        concerned = {entry.node_id for entry in holders if _concerns(entry, action)}
+        done = await self._command(sorted(concerned), action, timeout_s)
+        return _ordered([*done, *(Outcome(entry.node_id, is_unchanged=True) for entry in holders if entry.node_id not in concerned)])
 
     async def drain(self, worker_id: str, timeout_s: float, *, is_resume: bool) -> int:
         """The requests that the worker still has to finish. Raises also UnknownWorker."""
@@ -159,6 +166,12 @@ def _code(failure: RoostError) -> int:
 
 def _reason(failure: RoostError) -> str:
     return failure.worker_reason if isinstance(failure, CommandFailed) else failure.reason
+
+
+def _concerns(entry: WorkerEntry, action: UnloadModel | UnpinModel) -> bool:
+    """Whether there is anything to do. What is still loading may have been ordered pinned, which only its worker knows."""
+    status = entry.state.models.get(action.model)
+    return status is not None and (isinstance(action, UnloadModel) or status.is_pinned or not status.is_ready)
 
 
 def _unfinished(entry: WorkerEntry) -> int:

@@ -8,6 +8,7 @@ from roost.service.operating.codec import outcomes_to_wire, wish_from_wire
 from roost.service.operating.operations import Operations
 from roost.v1 import coordinator_pb2, coordinator_pb2_grpc
 
+UnpinContext = aio.ServicerContext[coordinator_pb2.UnpinModelRequest, coordinator_pb2.UnpinModelResponse]
 LoadContext = aio.ServicerContext[coordinator_pb2.LoadModelRequest, coordinator_pb2.LoadModelResponse]
 UnloadContext = aio.ServicerContext[coordinator_pb2.UnloadModelRequest, coordinator_pb2.UnloadModelResponse]
 DrainContext = aio.ServicerContext[coordinator_pb2.DrainWorkerRequest, coordinator_pb2.DrainWorkerResponse]
@@ -25,8 +26,13 @@ class OperatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         return coordinator_pb2.LoadModelResponse(outcomes=outcomes_to_wire(outcomes))
 
     async def UnloadModel(self, request: coordinator_pb2.UnloadModelRequest, context: UnloadContext) -> coordinator_pb2.UnloadModelResponse:
-        outcomes = await self._operations.unload(request.model, request.worker_id, self._timeout_s(context.time_remaining()))
+        timeout_s = self._timeout_s(context.time_remaining())
+        outcomes = await self._operations.unload(request.model, request.worker_id, timeout_s, when_free=request.when_free)
         return coordinator_pb2.UnloadModelResponse(outcomes=outcomes_to_wire(outcomes))
+
+    async def UnpinModel(self, request: coordinator_pb2.UnpinModelRequest, context: UnpinContext) -> coordinator_pb2.UnpinModelResponse:
+        outcomes = await self._operations.unpin(request.model, request.worker_id, self._timeout_s(context.time_remaining()))
+        return coordinator_pb2.UnpinModelResponse(outcomes=outcomes_to_wire(outcomes))
 
     async def DrainWorker(self, request: coordinator_pb2.DrainWorkerRequest, context: DrainContext) -> coordinator_pb2.DrainWorkerResponse:
         timeout_s = self._timeout_s(context.time_remaining())

@@ -1,7 +1,7 @@
 """The commands under way on one worker's stream, whichever plane the stream belongs to.
 
 State: the commands not yet sent and those not yet answered. Invariants: every command is answered exactly once: by its result, by its
-deadline, or by the end of its stream; a stream has at most MAX_COMMANDS under way.
+deadline, or by the end of its stream; a stream has at most MAX_COMMANDS under way. What its sender gave up is called off at the worker.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from roost.cluster.errors import InvalidField, NoCapacity, RoostError, WorkerUnreachable
 from roost.cluster.worker_state import WorkerState
-from roost.service.operating.commands import Action, Command, CommandResult
+from roost.service.operating.commands import Action, Cancel, Command, CommandResult, UnloadModel
 
 MAX_COMMANDS: Final = 64  # a worker runs one load at a time; more waiting ones than this are a caller's loop
 
@@ -37,7 +37,7 @@ class WorkerStream:
         self.epoch = epoch
         self.number = number
         self._next_id = next_id
-        self._outbox: asyncio.Queue[Command] = asyncio.Queue(maxsize=MAX_COMMANDS)
+        self._outbox: asyncio.Queue[Command] = asyncio.Queue(maxsize=2 * MAX_COMMANDS)  # half for what calls others off
         self._pending: dict[str, asyncio.Future[CommandResult]] = {}
         self._unheard: set[str] = set()  # commands in the outbox whose result nobody waits for
         self._ended: asyncio.Future[RoostError] = asyncio.get_running_loop().create_future()
@@ -52,13 +52,13 @@ class WorkerStream:
             raise InvalidField("epoch", f"may not change on a stream (was {self.epoch}, is {state.epoch})")
 
     async def command(self, action: Action, timeout_s: float) -> CommandResult:
-        """Sends `action` and waits for its result, whatever it says.
+        """Sends `action` and waits for its result, whatever it says. Who stops waiting calls it off; a load that takes too long goes on.
 
         Raises NoCapacity (too many under way), WorkerUnreachable (no answer in time, or the stream ended).
         """
         if self._ended.done():
             raise WorkerUnreachable(self.worker_id, "its stream has ended")
-        if len(self._pending) >= MAX_COMMANDS or self._outbox.full():
+        if len(self._pending) >= MAX_COMMANDS or self._outbox.qsize() >= MAX_COMMANDS:
             raise NoCapacity(f"{self.worker_id} has {MAX_COMMANDS} commands under way", 1.0)
         command = Command(self._next_id(), action)
         answer: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
@@ -67,14 +67,25 @@ class WorkerStream:
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
+        except asyncio.CancelledError:
+            self._call_off(command)
+            raise
         except TimeoutError:
+            if isinstance(action, UnloadModel):  # nobody expects a model to be put out later
+                self._call_off(command)
             raise WorkerUnreachable(self.worker_id, f"it did not answer {action.kind} within {timeout_s:.3g} s") from None
         finally:
             del self._pending[command.command_id]
 
+    def _call_off(self, command: Command) -> None:
+        if not self._ended.done() and not self._outbox.full():
+            cancel = Command(self._next_id(), Cancel(command.command_id))
+            self._unheard.add(cancel.command_id)
+            self._outbox.put_nowait(cancel)
+
     def tell(self, action: Action) -> bool:
         """Sends `action` without waiting for its result. False if too many are under way, or the stream has ended."""
-        if self._ended.done() or len(self._pending) >= MAX_COMMANDS or self._outbox.full():
+        if self._ended.done() or len(self._pending) >= MAX_COMMANDS or self._outbox.qsize() >= MAX_COMMANDS:
             return False
         command = Command(self._next_id(), action)
         self._unheard.add(command.command_id)

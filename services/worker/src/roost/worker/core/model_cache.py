@@ -136,6 +136,22 @@ class ModelCache:
         self._changed.add(lease.residency.name)
         return self._plan(now)
 
+    def unpin(self, name: str, now: float) -> tuple[CacheEffect, ...] | None:
+        """The model may be evicted to make room again, and stays. None if it was not pinned."""
+        resident = self._resident.get(name)
+        if resident is None or not resident.is_pinned:
+            return None
+        resident.is_pinned = False
+        self._changed.add(name)
+        return self._plan(now)
+
+    def stop_load(self, name: str, now: float) -> tuple[CacheEffect, ...]:
+        """A load that nobody waits for ends, as if it had never been begun."""
+        resident = self._resident.get(name)
+        if resident is None or resident.stage is not Stage.LOADING or resident.is_in_use:
+            return ()
+        return (self._close(resident, is_eviction=False), *self._plan(now))
+
     def unload(self, name: str, now: float) -> Unloaded:
         """Puts an idle model out, pinned or not. Raises ModelInUse."""
         holders = [residency for residency in (self._resident.get(name), self._waiting.get(name)) if residency is not None]

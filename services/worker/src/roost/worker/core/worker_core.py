@@ -159,6 +159,22 @@ class WorkerCore:
         self._go_on(now)
         return unloaded.residency
 
+    def call_off(self, name: str, now: float) -> None:
+        """Whoever ordered a load has called it off, and left: it stops, unless somebody else waits for the model."""
+        self._take(self.cache.stop_load(name, now))
+        self._go_on(now)
+
+    def unpin(self, name: str, now: float) -> bool:
+        """The model may be evicted again, and stays; orders under way pin it no more. False if it was not pinned. Raises UnknownModel."""
+        name = self.catalogue.get(name).name
+        orders = [each for each in self._preloads if each.model == name and each.is_pinned]
+        for order in orders:
+            order.is_pinned = False
+        effects = self.cache.unpin(name, now)
+        self._take(effects or ())
+        self._go_on(now)
+        return effects is not None or bool(orders)
+
     def drain(self, *, resume: bool) -> int:
         """Stops or starts taking requests; returns how many are unfinished."""
         self.is_draining = not resume
