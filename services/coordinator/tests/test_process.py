@@ -77,6 +77,36 @@ def test_it_serves_on_the_port_it_names_and_clients_target_lists_do_not_confuse_
 
 
 @slow
+def test_sighup_reads_the_catalogue_again_and_a_mistake_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+
+    def write(*names: str) -> None:
+        path.write_text("".join(f'[models.{name}]\nengine = "simulated"\nsource = "published"\nsize = "1GB"\n' for name in names))
+
+    write("a")
+    with started("--models", str(path)) as (process, port), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        watch = scheduler_pb2_grpc.SchedulerStub(channel).WatchClusterState(
+            scheduler_pb2.WatchClusterStateRequest(interval_s=0.05), timeout=20
+        )
+
+        def known() -> list[str]:
+            return [model.model.name for model in next(watch).state.models]
+
+        assert known() == ["a"]
+        write("a", "b")
+        process.send_signal(signal.SIGHUP)
+        assert known() == ["a", "b"]
+        path.write_text("[models.a\n")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert any("catalogue_not_reloaded" in line and "line 1" in line for line in process.stderr)
+        write("b")
+        process.send_signal(signal.SIGHUP)
+        assert known() == ["b"]
+        assert process.poll() is None
+
+
+@slow
 def test_a_taken_port_is_one_clear_line() -> None:
     with started() as (_, port):
         said = refused("--port", str(port))

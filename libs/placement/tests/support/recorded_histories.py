@@ -26,7 +26,19 @@ from roost.placement.decider import Decider
 from roost.placement.decision import Decision
 from roost.placement.dispatcher import Ticket
 from roost.placement.effects import Answered, Effect
-from roost.placement.facts import Fact, Forgotten, Judged, Reported, SilenceJudged, Stopping, StreamEnded, StreamLost, TimePassed, Told
+from roost.placement.facts import (
+    Catalogued,
+    Fact,
+    Forgotten,
+    Judged,
+    Reported,
+    SilenceJudged,
+    Stopping,
+    StreamEnded,
+    StreamLost,
+    TimePassed,
+    Told,
+)
 from roost.placement.recording import earlier
 from roost.placement.recording.events import Beginning, Event
 from roost.placement.recording.journal import Journal
@@ -203,6 +215,8 @@ class History:
 
     def _time(self) -> None:
         self._hear(TimePassed())
+        if self.rng.random() < 0.2:
+            self._hear(Catalogued(self.rng.choice((CATALOGUE[:3], OTHER_CATALOGUE))))
         self._hear(SilenceJudged(self.rng.choice((None, 0.25))))
 
     def _lose(self) -> None:

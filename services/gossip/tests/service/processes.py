@@ -61,7 +61,7 @@ class Cluster:
         self.port: dict[str, str] = {}
         (folder / "models.toml").write_text(MODELS)
 
-    async def start(self, name: str, *, port: str = "0", grpc_port: str = "0") -> None:
+    async def start(self, name: str, *, port: str = "0", grpc_port: str = "0", extra: Sequence[str] = ()) -> None:
         place = self._place_of(name)
         seeds = ",".join(f"{self._place_of(other).host}:{port}" for other, port in self.port.items())
         options = (
@@ -77,6 +77,7 @@ class Cluster:
             "0",
             "--seeds",
             seeds,
+            *extra,
         )
         self.sidecars[name] = await self._spawn(f"sidecar-{name}", place, "roost.gossip", options)
         said = await self.sidecars[name].said("sidecar_started")

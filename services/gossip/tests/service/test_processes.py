@@ -20,6 +20,7 @@ from .processes import START_S, Cluster, cluster, epoch_of, status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+ENTRY = '[models.{}]\nengine = "simulated"\nsource = "published"\nsize = "1GB"\n'
 MIN_SUSPICION_S = 4.0  # 4 · max(1, log10 n) probe intervals of 1 s
 
 
@@ -56,6 +57,29 @@ async def test_of_two_machines_that_die_at_once_both_are_suspect_in_three_second
         assert MIN_SUSPICION_S - 1.0 <= max(suspected) + max(dead) <= MIN_SUSPICION_S + 3.0
         async with RoostClient(made.grpc["worker-2"]) as client:
             assert {(await client.schedule("sim-a")).worker_id for _ in range(5)} <= {"worker-1", "worker-2", "worker-3"}
+
+
+async def test_sighup_has_a_sidecar_read_its_catalogue_again_and_kills_nobody(tmp_path: Path) -> None:
+    models = tmp_path / "of-the-sidecar.toml"
+    models.write_text(ENTRY.format("only-here"))
+    async with cluster(tmp_path, 2) as made:
+        port, grpc_port = made.port["worker-1"], made.grpc["worker-1"].rpartition(":")[2]
+        await made.sidecars["worker-1"].kill()
+        await made.start("worker-1", port=port, grpc_port=grpc_port, extra=("--models", str(models)))
+        sidecar = made.sidecars["worker-1"].process
+        async with RoostClient(made.grpc["worker-1"]) as client:
+            assert "only-here" in {model.model.name for model in await client.models()}
+            models.write_text("[models.broken")
+            sidecar.send_signal(signal.SIGHUP)
+            await made.sidecars["worker-1"].said("catalogue_not_reloaded")
+            assert "of-the-sidecar.toml line 1" in made.sidecars["worker-1"].log.read_text()
+            assert "only-here" in {model.model.name for model in await client.models()}
+            models.write_text(ENTRY.format("new-here"))
+            sidecar.send_signal(signal.SIGHUP)
+            await made.sidecars["worker-1"].said("catalogue_reloaded")
+            names = {model.model.name for model in await client.models()}
+            assert ("new-here" in names, "only-here" in names) == (True, False)
+        assert sidecar.returncode is None
 
 
 async def test_worker_and_sidecar_fail_and_come_back_independently(tmp_path: Path) -> None:

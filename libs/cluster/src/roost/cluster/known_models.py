@@ -58,6 +58,11 @@ class KnownModels:
         """The view's own catalogue."""
         return tuple(self._own.values())
 
+    def become(self, own: Iterable[CatalogueModel]) -> None:
+        """Another own catalogue, in place of the one before."""
+        self._own = {model.name: model for model in own}
+        self._recount()
+
     def restore(self, shared: Iterable[SharedCatalogue], seen: Iterable[CatalogueModel], resident_on: Mapping[str, int]) -> None:
         """Take over what another view knew, into one that knows only its own catalogue."""
         self._shared = {catalogue.source: catalogue for catalogue in shared}

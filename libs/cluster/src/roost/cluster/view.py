@@ -70,6 +70,14 @@ class ClusterView:
 
     # --- what arrives -----------------------------------------------------------------------------
 
+    def take_catalogue(self, catalogue: tuple[CatalogueModel, ...]) -> bool:
+        """The view's own catalogue is another one. False if it says what the one before did."""
+        if catalogue == self._models.own():
+            return False
+        self._models.become(catalogue)
+        self.version += 1
+        return True
+
     def apply(self, state: WorkerState, now: float, *, is_streamed: bool, stream: int = 0) -> Applied:
         """Take a report received at `now`, or leave it if something newer of that worker is known.
 

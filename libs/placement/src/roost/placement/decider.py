@@ -95,6 +95,7 @@ class Decider:
                     facts.Forgotten: self._forgotten,
                     facts.TimePassed: self._time_passed,
                     facts.SilenceJudged: self._silence_judged,
+                    facts.Catalogued: self._catalogued,
                     facts.Stopping: self._stop,
                 }
             ),
@@ -284,6 +285,10 @@ class Decider:
         changes: list[LivenessChange] = self.view.advance(now, expected_interval_s=fact.expected_interval_s)
         self._effects += [Changed(each.node_id, _LIVES[each.after], each.silent_s) for each in changes]
         return bool(changes)
+
+    def _catalogued(self, fact: facts.Catalogued, now: float) -> bool:
+        del now
+        return self.view.take_catalogue(fact.catalogue)
 
     def _stop(self, fact: facts.Stopping, now: float) -> bool:
         self._stopping = ServerStopping(fact.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from roost.cluster.worker_state import Liveness, WorkerState
+from roost.cluster.worker_state import CatalogueModel, Liveness, WorkerState
 
 
 class Reported(NamedTuple):
@@ -70,10 +70,16 @@ class SilenceJudged(NamedTuple):
     expected_interval_s: float | None = None
 
 
+class Catalogued(NamedTuple):
+    """The decider's own catalogue was read anew: what it knows of models that no worker has told of."""
+
+    catalogue: tuple[CatalogueModel, ...]
+
+
 class Stopping(NamedTuple):
     """The process is about to end, as `name` says: whoever waits is refused, and whoever would have to wait."""
 
     name: str
 
 
-Fact = Reported | Told | StreamLost | StreamEnded | Judged | Forgotten | TimePassed | SilenceJudged | Stopping
+Fact = Reported | Told | StreamLost | StreamEnded | Judged | Forgotten | TimePassed | SilenceJudged | Catalogued | Stopping

@@ -1,4 +1,4 @@
-"""`python -m roost.coordinator`: one coordinator, until SIGINT or SIGTERM."""
+"""`python -m roost.coordinator`: one coordinator, until SIGINT or SIGTERM. SIGHUP has it read its catalogue again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from roost.coordinator.app import coordinator
 from roost.coordinator.settings import CoordinatorSettings
 from roost.service.logs import configure, get_logger
-from roost.service.process import Signals, freeze_after_start, run
+from roost.service.process import Signals, freeze_after_start, reloading, run
 from roost.service.settings import command_line, read_settings
 
 DESCRIPTION = """Routes inference requests to the worker that already holds the model. Workers connect to it and report what they hold;
@@ -22,7 +22,7 @@ def main() -> int:
 
     async def serve(signals: Signals) -> None:
         log = get_logger()
-        async with coordinator(settings) as running:
+        async with coordinator(settings) as running, reloading(signals.hangup, running.reload):
             freeze_after_start()
             log.info(
                 "coordinator_started", host=settings.host, port=running.port, metrics_port=running.metrics_port, policy=settings.policy

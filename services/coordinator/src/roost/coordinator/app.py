@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,11 +23,11 @@ from roost.placement.decider import Decider
 from roost.placement.plans.registry import plans_named
 from roost.placement.records import DecisionRecords
 from roost.placement.terms import Terms
-from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.operating.errands import Errands
 from roost.service.operating.operations import Operations
+from roost.service.scheduler.cataloguing import DeciderCatalogue
 from roost.service.scheduler.desk import Desk
 from roost.service.scheduler.recorder import RecordingTap, recording
 from roost.service.scheduler.servicer import SchedulerServicer
@@ -44,10 +44,11 @@ LONGEST_TICK_S: Final = 0.25  # so that a death is seen within a fortieth of the
 
 @dataclass(frozen=True, slots=True)
 class RunningCoordinator:
-    """The ports it was given."""
+    """The ports it was given. `reload` reads its catalogue again."""
 
     port: int
     metrics_port: int
+    reload: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +75,7 @@ async def coordinator(settings: CoordinatorSettings) -> AsyncIterator[RunningCoo
                 )
                 running = [tasks.create_task(clock) for clock in clocks]
                 try:
-                    yield RunningCoordinator(server.port, exposition.port)
+                    yield RunningCoordinator(server.port, exposition.port, parts.catalogue)
                 finally:
                     await server.set_serving(False)
                     plane.stop()
@@ -97,15 +98,17 @@ class _Parts:
     streams: WorkerStreams
     errands: Errands
     services: Sequence[ServiceBinding]
+    catalogue: DeciderCatalogue
 
 
 def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: StopSignal, recorded: RecordingTap | None) -> _Parts:
     epoch = time.time_ns()
     log = get_logger()
+    catalogue = DeciderCatalogue(settings.models, "ROOST_COORDINATOR_MODELS", log=log)
     view = ClusterView(
         dead_after_s=settings.dead_after_s,
         max_workers=settings.max_workers,
-        catalogue=read_catalogue(settings.models, "ROOST_COORDINATOR_MODELS").catalogue_models(),
+        catalogue=catalogue.models,
     )
     rng = random.Random()  # noqa: S311  # spreads load; guards nothing
     terms = Terms(f"c{epoch:x}", settings.policy, can_tell=True, aging_s=settings.aging_s, plans=plans_named(settings.plans))
@@ -117,6 +120,7 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
         recorded.begin(decider)
         taps.append(recorded)
     shell = DeciderShell(decider, clock=time.monotonic, taps=taps, load=errands.begin)
+    catalogue.hear = shell.hear
     plane = CentralPlane(shell, streams, metrics=metrics, log=log)
     connections = Connections(plane, streams, welcome=Welcome(epoch, settings.dead_after_s), stop=stop)
     operations = Operations(shell, streams, metrics=metrics.commands, log=log)
@@ -126,7 +130,7 @@ def _build(settings: CoordinatorSettings, metrics: CoordinatorMetrics, stop: Sto
         ServiceBinding("roost.v1.Scheduler", lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, server)),
         ServiceBinding("roost.v1.Coordinator", lambda server: coordinator_pb2_grpc.add_CoordinatorServicer_to_server(operator, server)),
     )
-    return _Parts(plane, streams, errands, services)
+    return _Parts(plane, streams, errands, services, catalogue)
 
 
 async def _keep_time(plane: CentralPlane, dead_after_s: float) -> None:

@@ -1,4 +1,4 @@
-"""`python -m roost.gossip`: one sidecar, until SIGINT, SIGTERM or `Gossip.Leave`."""
+"""`python -m roost.gossip`: one sidecar, until SIGINT, SIGTERM or `Gossip.Leave`. SIGHUP has it read its catalogue again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from roost.gossip.app import sidecar
 from roost.gossip.settings import GossipSettings
 from roost.service.logs import configure, get_logger
-from roost.service.process import Signals, freeze_after_start, run
+from roost.service.process import Signals, freeze_after_start, reloading, run
 from roost.service.settings import command_line, read_settings
 
 DESCRIPTION = """Spreads what its worker holds to the other sidecars, learns of theirs, and answers where a request should run from what it
@@ -22,7 +22,7 @@ def main() -> int:
 
     async def serve(signals: Signals) -> None:
         log = get_logger()
-        async with sidecar(settings) as running:
+        async with sidecar(settings) as running, reloading(signals.hangup, running.reload):
             freeze_after_start()
             log.info(
                 "sidecar_started",

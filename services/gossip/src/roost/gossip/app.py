@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,12 +40,12 @@ from roost.placement.decider import Decider
 from roost.placement.plans.registry import plans_named
 from roost.placement.records import DecisionRecords
 from roost.service.addresses import join
-from roost.service.catalogue_file import read_catalogue
 from roost.service.logs import get_logger
 from roost.service.metrics import ServiceMetrics, serve_metrics
 from roost.service.operating.errands import Errands
 from roost.service.operating.operations import Operations
 from roost.service.operating.streams import CommandIds
+from roost.service.scheduler.cataloguing import DeciderCatalogue
 from roost.service.scheduler.desk import Desk
 from roost.service.scheduler.recorder import RecordingTap, recording
 from roost.service.scheduler.servicer import SchedulerServicer
@@ -65,7 +65,9 @@ COORDINATOR: Final = "roost.v1.Coordinator"  # what operators call of it
 
 @dataclass(frozen=True, slots=True)
 class RunningSidecar:
-    """The ports it was given, and what tests and tools look at. `left` is set when an operator wants it to end."""
+    """The ports it was given, and what tests and tools look at. `left` is set when an operator wants it to end; `reload` reads its
+    catalogue again.
+    """
 
     node_id: str
     port: int
@@ -76,6 +78,7 @@ class RunningSidecar:
     plane: GossipPlane
     worker: OwnWorker
     left: asyncio.Event
+    reload: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -117,6 +120,7 @@ class _Core:
     errands: Errands
     metrics: GossipMetrics
     counters: Counters
+    catalogue: DeciderCatalogue
 
 
 def _recording(settings: GossipSettings, metrics: GossipMetrics) -> contextlib.AbstractContextManager[RecordingTap | None]:
@@ -128,7 +132,7 @@ def _recording(settings: GossipSettings, metrics: GossipMetrics) -> contextlib.A
 
 def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, recorded: RecordingTap | None) -> _Core:
     """Raises CannotStart."""
-    known = read_catalogue(settings.models, "ROOST_GOSSIP_MODELS").catalogue_models()
+    catalogue = DeciderCatalogue(settings.models, "ROOST_GOSSIP_MODELS", log=get_logger())
     ring = None if settings.key_file is None else _ring(read_key_file(settings.key_file), settings.cluster)
     address = advertised(settings.advertise, settings.host, sockets, settings.seed_addresses)
     config = Config(name=settings.name, address=address, epoch=time.time_ns() // 1_000_000, swim=settings.swim)
@@ -136,7 +140,7 @@ def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, re
     node = Node(config, rng, codec=BytesCodec(settings.cluster, keyring=ring), now=time.monotonic())
     terms = sidecar_terms(f"g{config.epoch:x}", settings.policy, aging_s=settings.aging_s, plans=plans_named(settings.plans))
     decider = Decider(
-        ClusterView(dead_after_s=NEVER_S, catalogue=known),
+        ClusterView(dead_after_s=NEVER_S, catalogue=catalogue.models),
         terms,
         rng=rng,
         records=DecisionRecords(settings.remember) if settings.remember else None,
@@ -147,11 +151,12 @@ def _core(settings: GossipSettings, sockets: Sockets, metrics: GossipMetrics, re
         recorded.begin(decider)
         taps.append(recorded)
     shell = DeciderShell(decider, clock=time.monotonic, taps=taps, load=errands.begin)
+    catalogue.hear = shell.hear
     counters = Counters()
     local = LocalView(
         shell.hear, decider.view.entries, node, counters, read=record_from_bytes, wall_offset_s=time.time() - time.monotonic()
     )
-    return _Core(node, ring, GossipPlane(shell, local, node, log=get_logger()), errands, metrics, counters)
+    return _Core(node, ring, GossipPlane(shell, local, node, log=get_logger()), errands, metrics, counters, catalogue)
 
 
 def _ring(keys: tuple[bytes, ...], cluster: str) -> Keyring:
@@ -203,7 +208,7 @@ class _Life:
         core = self._core
         address = core.node.config.address
         return RunningSidecar(
-            self._settings.name, port, grpc_port, metrics_port, address, self._driver, core.plane, self._worker, self._left
+            self._settings.name, port, grpc_port, metrics_port, address, self._driver, core.plane, self._worker, self._left, core.catalogue
         )
 
     async def keep_time(self) -> None:

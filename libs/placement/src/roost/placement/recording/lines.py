@@ -55,6 +55,7 @@ class Lines:
                 "forget": self._heard(_plain(facts.Forgotten)),
                 "time": self._heard(_plain(facts.TimePassed)),
                 "silence": self._heard(_plain(facts.SilenceJudged)),
+                "catalogue": self._heard(lambda fields: facts.Catalogued(catalogue_from_json(fields["catalogue"]))),
                 "stop": self._heard(_plain(facts.Stopping)),
                 "ask": self._asked,
                 "preview": self._previewed,

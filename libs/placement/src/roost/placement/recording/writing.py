@@ -50,6 +50,7 @@ class Writer:
                 facts.Forgotten: lambda fact: {"op": "forget", **fact._asdict()},
                 facts.TimePassed: lambda _fact: {"op": "time"},
                 facts.SilenceJudged: lambda fact: {"op": "silence", **fact._asdict()},
+                facts.Catalogued: lambda fact: {"op": "catalogue", "catalogue": catalogue_to_json(fact.catalogue)},
                 facts.Stopping: lambda fact: {"op": "stop", **fact._asdict()},
             }
         )
