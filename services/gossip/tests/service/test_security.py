@@ -8,6 +8,7 @@ import contextlib
 import random
 import secrets
 import socket
+import stat
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -154,3 +155,17 @@ async def metrics(member: Member) -> str:
             return str(answer.read().decode())
 
     return await asyncio.to_thread(read)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o600, 0o600), (0o640, 0o640), (0o644, 0o640)])
+async def test_a_key_file_that_is_written_anew_keeps_its_mode_and_its_link_but_is_nobody_elses(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    real, link = key_file(tmp_path, secrets.token_bytes(32), name="real"), tmp_path / "link"
+    real.chmod(before)
+    link.symlink_to(real)
+    async with running("worker-1", key_file=link) as one:
+        await one.gossip.InstallKey(gossip_pb2.InstallKeyRequest(key=secrets.token_bytes(32)), timeout=DEADLINE_S)
+    assert len(read_key_file(real)) == 2
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.worker.engines.nearness import direct_routes, is_near
+from roost.worker.engines.nearness import is_near, is_near_url
 
 NEAR = """127.0.0.1 127.9.9.9 ::1 10.1.2.3 192.168.0.7 172.31.0.1 169.254.1.1 100.64.0.5 fd00::1 fe80::1%eth0 ::ffff:10.0.0.1
 localhost LOCALHOST box.localhost localhost."""
@@ -20,7 +20,8 @@ async def test_public_and_unknown_hosts_are_far(host: str) -> None:
     assert not await is_near(host)
 
 
-async def test_a_near_host_has_a_route_of_its_own() -> None:
-    assert await direct_routes("http://127.0.0.1:8000/v1") == {"all://127.0.0.1": None}
-    assert await direct_routes("http://[::1]:8000/v1") == {"all://[::1]": None}
-    assert await direct_routes("https://8.8.8.8/v1") == {}
+async def test_what_an_address_names_is_near_or_far() -> None:
+    assert await is_near_url("http://127.0.0.1:8000/v1")
+    assert await is_near_url("http://[::1]:8000/v1")
+    assert not await is_near_url("https://8.8.8.8/v1")
+    assert not await is_near_url("/v1")

@@ -180,6 +180,15 @@ async def test_a_server_on_this_machine_is_reached_without_the_proxy_of_the_envi
     assert await engine.load(spec_of(stub))
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks4://127.0.0.1:9", "no proxy at all", "http://[::1"])
+async def test_a_proxy_that_cannot_be_used_does_not_matter_to_a_server_on_this_machine(
+    stub: StubServer, engine: OpenAIEngine, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, proxy)
+    assert await engine.load(spec_of(stub))
+
+
 async def test_a_server_far_away_is_asked_through_the_proxy_of_the_environment(
     stub: StubServer, engine: OpenAIEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from roost.service.files import PRIVATE, open_file
+
 MAX_WAITING_LINES: Final = 10_000  # some 2 MB; a disk or pipe that is this far behind is standing still
 FLUSH_TIMEOUT_S: Final = 1.0  # what ending the process may wait for the last lines
 
@@ -23,7 +25,7 @@ class LogSink:
     def __init__(self, path: Path | None = None, *, stderr_fd: int | None = None) -> None:
         self._stderr_fd = sys.__stderr__.fileno() if stderr_fd is None and sys.__stderr__ is not None else stderr_fd or 2
         self._path = path
-        self._fd = self._stderr_fd if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._fd = self._stderr_fd if path is None else open_file(path, os.O_WRONLY | os.O_APPEND, PRIVATE)
         self._lines: queue.Queue[str | threading.Event] = queue.Queue(MAX_WAITING_LINES)
         self._is_failing = False
         self._lost = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,9 +110,11 @@ class Keys:
             return False
         text = "".join(f"{base64.b64encode(key).decode()}\n" for key in keys)
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=f".{self._path.name}.", delete=False) as file:
+            with tempfile.NamedTemporaryFile("w", dir=self._path.resolve().parent, prefix=f".{self._path.name}.", delete=False) as file:
                 file.write(text)
-            Path(file.name).replace(self._path)
+            path = self._path.resolve()  # what a link names is replaced, not the link
+            Path(file.name).chmod(stat.S_IMODE(path.stat().st_mode) & ~stat.S_IRWXO)  # as it was, but nobody else's
+            Path(file.name).replace(path)
         except OSError as error:
             self._log.warning("key_file_not_written", path=str(self._path), why=error.strerror)
             return False

@@ -27,6 +27,7 @@ from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import ModelLoadFailed
 from roost.cluster.model_spec import LLAMACPP
 from roost.cluster.sizes import format_size
+from roost.service.files import SHARED, make_folder, open_file
 from roost.worker.engines.gguf_header import BadGguf, Header, parts_of, read_header
 from roost.worker.engines.installed import MISSING
 from roost.worker.stamps import hash_file, is_stamped, noted_sha256, short_digest, write_stamp
@@ -199,7 +200,7 @@ class ModelStore:
         """`target`, made and checked under its lock where it was not already."""
         if is_stamped(target, _stamp_of(target), spec.sha256):
             return target
-        self._models_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self._models_dir)
         with _locked(target.with_suffix(".lock"), cancelled):
             if is_stamped(target, _stamp_of(target), spec.sha256):  # someone else made it meanwhile
                 return target
@@ -212,6 +213,7 @@ class ModelStore:
                 read_whole(spec, temporary)
                 if spec.sha256:
                     _check_sha256(spec, temporary)
+                temporary.chmod(SHARED)
                 temporary.replace(target)
                 write_stamp(target, _stamp_of(target), spec.sha256)
             finally:
@@ -303,7 +305,7 @@ def _wait(process: subprocess.Popen[bytes], cancelled: threading.Event) -> None:
 @contextlib.contextmanager
 def _locked(path: Path, cancelled: threading.Event) -> Iterator[None]:
     """Holds the lock file; waits for whoever else holds it. The lock ends with its process, the empty file stays."""
-    with path.open("ab") as lock:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_APPEND, SHARED), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

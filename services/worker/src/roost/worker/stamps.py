@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from roost.service.files import SHARED, make_folder, write_file
+
 BLOCK_BYTES: Final = 1024 * 1024
 
 
@@ -42,7 +44,7 @@ def noted_sha256(path: Path, notes_dir: Path, is_cancelled: Callable[[], bool] =
         return known
     sha256 = hash_file(path, is_cancelled)
     with contextlib.suppress(OSError):  # a folder that cannot be written costs a hash at each load, not the model
-        notes_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(notes_dir)
         write_stamp(path, note, sha256)
     return sha256
 
@@ -58,7 +60,7 @@ def is_stamped(path: Path, stamp: Path, sha256: str) -> bool:
 def write_stamp(path: Path, stamp: Path, sha256: str) -> None:
     """Says that the file as it is was checked against `sha256`, or has it. Raises OSError."""
     temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_text(json.dumps(_stamped(path, sha256)), "utf-8")
+    write_file(temporary, json.dumps(_stamped(path, sha256)), SHARED)
     temporary.replace(stamp)
 
 

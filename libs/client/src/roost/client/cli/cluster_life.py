@@ -27,6 +27,7 @@ from roost.client.local.processes import Child, Processes, local_processes
 from roost.client.results import ClusterState, Generation
 from roost.client.targets import DEFAULT_TARGET
 from roost.service.addresses import join
+from roost.service.files import FOLDER, PRIVATE_FOLDER, make_folder
 
 WATCH_S = 1.0  # between looks at a running cluster
 ANSWER_S = 1.0  # a local decider that takes longer to answer is shown as not answering
@@ -98,13 +99,21 @@ def handled_by(interruption: Interruption) -> Iterator[None]:
 
 def make_log_dir(wanted: Path | None) -> Path:
     """The folder for logs, made if it is not there. Raises StartFailed."""
-    return make_folder(wanted or Path(tempfile.gettempdir()) / f"roost-up-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", "log-dir")
+    if wanted is not None:
+        return made_folder(wanted, "log-dir")
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:  # TMPDIR, /tmp and the working folder alike
+        raise StartFailed(
+            f"log-dir: no folder for temporary files can be written ({error.strerror or error}); name one by --log-dir"
+        ) from error
+    return made_folder(place / f"roost-up-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", "log-dir", PRIVATE_FOLDER)
 
 
-def make_folder(folder: Path, option: str) -> Path:
+def made_folder(folder: Path, option: str, mode: int = FOLDER) -> Path:
     """Makes it if it is not there. Raises StartFailed, which names the option."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, mode)
     except OSError as error:
         raise StartFailed(f"{option}: the folder {folder} cannot be made: {error.strerror}") from error
     return folder.resolve()
@@ -124,7 +133,7 @@ class ClusterLife:
         """From the first process to the summary. Raises StartFailed and what the first request fails with, all stopped."""
         log_dir = make_log_dir(self._options.log_dir)
         if self._cluster.record_dir:
-            make_folder(Path(self._cluster.record_dir), "record")
+            made_folder(Path(self._cluster.record_dir), "record")
         interruption: Interruption | None = None
         try:
             async with local_processes(log_dir) as processes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from roost.client.local import guard
 from roost.client.local.guard import signal_group
 from roost.client.local.plan import ProcessPlan
+from roost.service.files import PRIVATE, open_file
 
 WORKERS_STOP_S = 2.0  # between SIGTERM and SIGKILL; with the next, and 0.5 s for a last look at the state, the whole stop stays under 4.5 s
 DECIDERS_STOP_S = 1.4
@@ -92,7 +93,7 @@ class Processes:
     async def start(self, plan: ProcessPlan) -> Child:
         """Starts one. Its output goes to LOG_DIR/NAME.log."""
         log = self.log_dir / f"{plan.name}.log"
-        with log.open("ab") as output:
+        with os.fdopen(open_file(log, os.O_WRONLY | os.O_APPEND, PRIVATE), "ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",

@@ -30,6 +30,7 @@ from roost.placement.recording.events import Beginning, Event
 from roost.placement.recording.journal import Journal
 from roost.placement.recording.writing import MARK, Writer
 from roost.placement.request import PlacementRequest
+from roost.service.files import PRIVATE, open_file
 from roost.service.logs import Logger
 from roost.service.scheduler.taps import Tap
 from roost.service.startup import CannotStart
@@ -133,7 +134,7 @@ class Recorder:
         if self._bytes:
             os.close(self._fd)
             self._path.replace(self._before)
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._fd = open_file(self._path, os.O_WRONLY | os.O_EXCL, PRIVATE)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._log.info("recording_rotated", file=str(self._path), bytes=self._bytes)
         self._bytes = 0
@@ -165,7 +166,7 @@ class Recorder:
                 _check_ours(path)
             if self._path.exists() and self._path.stat().st_size:
                 self._path.replace(self._before)
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = open_file(self._path, os.O_WRONLY, PRIVATE)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CannotStart(f"record (--record): {self._path} cannot be written: {error.strerror or error}") from error

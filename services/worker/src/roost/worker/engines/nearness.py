@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 RESOLVE_TIMEOUT_S: Final = 5.0  # a resolver that takes longer says nothing that a connection could use
 
 
-async def direct_routes(url: str) -> Mapping[str, None]:
-    """For `httpx.AsyncClient(mounts=…)`: what must be reached without the proxy that the environment names. Empty for a host far away."""
-    host = urlsplit(url).hostname or ""
-    if not host or not await is_near(host):
-        return {}
-    return {f"all://[{host}]" if ":" in host else f"all://{host}": None}
+async def is_near_url(url: str) -> bool:
+    """Whether what the address names must be reached without the proxy that the environment names."""
+    host = urlsplit(url).hostname
+    return bool(host) and await is_near(str(host))
 
 
 async def is_near(host: str) -> bool:

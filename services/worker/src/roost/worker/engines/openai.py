@@ -22,7 +22,7 @@ from roost.cluster.catalogue import ModelSpec
 from roost.cluster.errors import EngineFailed, InvalidField, ModelLoadFailed, RoostError
 from roost.worker.engines.interface import Finished, FinishReason, GenerationEvent, PromptRead, Resume, Sampling
 from roost.worker.engines.lifeline import Lifeline, LifelineCut
-from roost.worker.engines.nearness import direct_routes
+from roost.worker.engines.nearness import is_near_url
 from roost.worker.engines.openai_stream import EventTooLong, NoEvents, chunks_of, read_text
 from roost.worker.engines.openai_wire import Answer, Server, listed_models, refusal, request_body, retry_after_s
 from roost.worker.engines.replay import WEIGHTS, replay_of
@@ -282,12 +282,14 @@ class OpenAIEngine:
                 raise ModelLoadFailed(spec.name, f"the API key in the environment variable {variable} has characters that no key may have")
             headers["Authorization"] = f"Bearer {key}"
         server = Server.of(spec)
+        is_near = await is_near_url(server.base_url)
         try:
             return httpx.AsyncClient(
                 headers=headers,
                 timeout=httpx.Timeout(server.timeout_s, connect=CONNECT_TIMEOUT_S),
                 limits=httpx.Limits(max_connections=spec.max_parallel + 2, max_keepalive_connections=spec.max_parallel),
-                mounts=await direct_routes(server.base_url),
+                verify=httpx.create_ssl_context(),  # the environment names authorities for all, proxies for distant servers
+                trust_env=not is_near,
             )
         except (httpx.InvalidURL, ValueError, ImportError) as error:  # of the source, or of a proxy in the environment
             raise ModelLoadFailed(spec.name, f"{server.base_url} cannot be asked: {error}") from error
