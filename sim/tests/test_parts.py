@@ -13,10 +13,14 @@ import pytest
 from roost.sim.ageing import HEARS_AFTER_S, NOTICES_AFTER_S, Ageing
 from roost.sim.agenda import Agenda
 from roost.sim.arrivals import Arrivals, diurnal, flash_crowd, gamma, poisson
+from roost.sim.clients import Delays
 from roost.sim.distributions import Distribution, deterministic, exponential, gamma_time, lognormal, uniform_between
-from roost.sim.popularity import shares, zipf
+from roost.sim.links import Reports
+from roost.sim.popularity import drifting, shares, zipf
 from roost.sim.records import RequestRecord, RunRecord, WorkerSample
+from roost.sim.simulation import Simulation
 from roost.sim.summary import evenness, hit_rate, jains_index, mean_by_worker, quantile, summarize, throughput
+from roost.sim.workload import Ask
 
 
 def request(number: int, result: str = "hit", *, ttft_s: float = 0.1, sojourn_s: float = 1.0, worker: str = "a") -> RequestRecord:
@@ -148,3 +152,24 @@ def test_evenness_is_over_workers_of_their_means_over_time() -> None:
     assert mean_by_worker(samples, "queue_depth") == {"a": 1.5, "b": 4.5}
     found = evenness(mean_by_worker(samples, "queue_depth"))
     assert (found.mean, found.standard_deviation) == (3.0, 1.5)
+
+
+def test_drifting_popularity_hands_every_share_on() -> None:
+    popularity = drifting(zipf(4, 1.0), 10.0)
+    assert [popularity.at(0, now) for now in (0.0, 9.9, 10.0, 25.0, 40.0)] == [0, 0, 3, 2, 0]
+    assert zipf(4, 1.0).at(2, 1e6) == 2
+    with pytest.raises(ValueError, match="every_s must be more than 0"):
+        drifting(zipf(4, 1.0), 0.0)
+
+
+def test_drawn_delays_differ_by_seed_over_the_same_trace() -> None:
+    trace = [Ask(0.01 * number, 0, service_s=0.05) for number in range(50)]
+
+    def waits(seed: int, spread: float) -> list[float]:
+        delays = Delays(ask_s=0.01, send_s=0.01, spread=spread)
+        return list(Simulation(workers=2, trace=trace, service="trace", delays=delays, seed=seed, reports=Reports()).run().waits)
+
+    assert waits(1, 0.5) == waits(1, 0.5)
+    assert waits(1, 0.5) != waits(2, 0.5)
+    with pytest.raises(ValueError, match="spread must be 0-1"):
+        Delays(spread=1.5)

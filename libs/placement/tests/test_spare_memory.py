@@ -8,7 +8,8 @@ from placement_cases import GB, Case, timings, worker
 from roost.cluster.worker_state import WorkerState
 from roost.placement.cost import Cost
 from roost.placement.plans.plan import Wish
-from roost.placement.plans.spare_memory import FADES_IN_S, PRICE_LOADS, SpareMemory
+from roost.placement.plans.rents import FADES_IN_S
+from roost.placement.plans.spare_memory import PRICE_LOADS, SpareMemory
 from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
 

@@ -14,7 +14,7 @@ from roost.sim.distributions import Distribution, deterministic, exponential, ga
 from roost.sim.faults import FailingLoads, Fault, kill_coordinator, kill_worker, partition, restart_coordinator, restart_worker
 from roost.sim.fleet_of import equal_models, named_models
 from roost.sim.links import Reports
-from roost.sim.popularity import Popularity, shares, uniform, zipf
+from roost.sim.popularity import Popularity, drifting, shares, uniform, zipf
 from roost.sim.run import Run
 from roost.sim.simulation import Simulation
 from roost.sim.workload import Ask, Tokens
@@ -33,6 +33,7 @@ __all__ = [
     "closed_loop",
     "deterministic",
     "diurnal",
+    "drifting",
     "equal_models",
     "exponential",
     "flash_crowd",

@@ -12,9 +12,17 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """Shares of the models, most popular first where they differ; they sum to 1."""
+    """Shares of the models, most popular first where they differ; they sum to 1.
+
+    `drifts_every_s`: so often the model that was asked for least is asked for most, and every other one place less; 0: never.
+    """
 
     shares: tuple[float, ...]
+    drifts_every_s: float = 0.0
+
+    def at(self, place: int, now: float) -> int:
+        """The model that has this place of popularity then."""
+        return (place - int(now / self.drifts_every_s)) % len(self.shares) if self.drifts_every_s else place
 
     def picker(self, rng: Random) -> Callable[[], int]:
         """Draws the place of a model in the list of models."""
@@ -30,6 +38,13 @@ def zipf(models: int, alpha: float = 1.0) -> Popularity:
     if models < 1 or alpha < 0:
         raise ValueError(f"models must be 1 or more and alpha 0 or more (got {models} and {alpha})")
     return shares([k**-alpha for k in range(1, models + 1)])
+
+
+def drifting(popularity: Popularity, every_s: float) -> Popularity:
+    """The same shares, which change hands every so often."""
+    if not every_s > 0:
+        raise ValueError(f"every_s must be more than 0 (got {every_s})")
+    return Popularity(popularity.shares, every_s)
 
 
 def uniform(models: int) -> Popularity:

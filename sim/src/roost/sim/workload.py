@@ -41,6 +41,7 @@ class Drawn:
     """
 
     def __init__(self, seed: int, popularity: Popularity, tokens: Tokens | None, service: Distribution | None) -> None:
+        self._popularity = popularity
         self._pick: Callable[[], int] = popularity.picker(rng_for(seed, "models"))
         self._tokens = tokens
         self._service = service
@@ -49,7 +50,7 @@ class Drawn:
 
     def ask(self, at_s: float, model: int | None = None) -> Ask:
         """The next request, which comes at that time."""
-        chosen = self._pick() if model is None else model
+        chosen = self._popularity.at(self._pick(), at_s) if model is None else model
         service_s = 0.0 if self._service is None else self._service.sample(self._service_rng)
         if self._tokens is None:
             return Ask(at_s, chosen, 0, 0, service_s)

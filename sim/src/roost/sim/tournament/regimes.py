@@ -15,7 +15,7 @@ from roost.sim.clients import Delays
 from roost.sim.distributions import exponential, gamma_time
 from roost.sim.fleet_of import equal_models
 from roost.sim.links import Reports
-from roost.sim.popularity import zipf
+from roost.sim.popularity import drifting, zipf
 from roost.sim.seeds import rng_for
 from roost.sim.simulation import Simulation
 from roost.sim.workload import Ask
@@ -73,12 +73,13 @@ class Regime:
 
     def asks(self, seed: int) -> Iterator[Ask]:
         """The requests of one run, in order."""
-        pick = zipf(self.models, self.skew).picker(rng_for(seed, "models"))
+        popularity = zipf(self.models, self.skew)
+        if self.popularity == DRIFTING:
+            popularity = drifting(popularity, self.duration_s / (DRIFTS + 1))
+        pick = popularity.picker(rng_for(seed, "models"))
         service, service_rng = exponential(self.service_s), rng_for(seed, "service")
-        step_s = self.duration_s / (DRIFTS + 1)
         for at_s in takewhile(lambda at_s: at_s <= self.duration_s, self._times(rng_for(seed, "arrivals"))):
-            turned = int(at_s / step_s) if self.popularity == DRIFTING else 0
-            yield Ask(at_s, (pick() - turned) % self.models, service_s=service.sample(service_rng))
+            yield Ask(at_s, popularity.at(pick(), at_s), service_s=service.sample(service_rng))
 
     def _times(self, rng: Random) -> Iterator[float]:
         mean_s = 1.0 / self.rate_per_s

@@ -7,12 +7,13 @@ from types import MappingProxyType
 
 from roost.cluster.errors import InvalidField
 from roost.placement.plans.copies import Copies
+from roost.placement.plans.housing import Housing
 from roost.placement.plans.plan import Ground, Plan
 from roost.placement.plans.spare_memory import SpareMemory
 
 MakePlan = Callable[[Ground], Plan]
-PLANS: Mapping[str, MakePlan] = MappingProxyType({"copies": Copies, "spare-memory": SpareMemory})
-DEFAULT_PLANS: tuple[str, ...] = ("copies", "spare-memory")
+PLANS: Mapping[str, MakePlan] = MappingProxyType({"copies": Copies, "spare-memory": SpareMemory, "housing": Housing})
+DEFAULT_PLANS: tuple[str, ...] = ("copies", "spare-memory", "housing")
 
 
 def plan_names() -> tuple[str, ...]:
