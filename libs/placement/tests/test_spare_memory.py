@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from placement_cases import GB, Case, timings, worker
 
 from roost.cluster.worker_state import WorkerState
 from roost.placement.cost import Cost
 from roost.placement.plans.plan import Wish
-from roost.placement.plans.rents import FADES_IN_S
+from roost.placement.plans.rents import FADES_IN_S, LOADING_SHARE
 from roost.placement.plans.spare_memory import PRICE_LOADS, SpareMemory
 from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
@@ -93,6 +95,17 @@ def test_a_priority_pays_more_and_a_model_that_nobody_has_pays_nothing() -> None
     ground = Ground(held("w1", "llama-7b"), held("w2"))
     assert ground.asked(9 * PRICE_S, model="phi-2") is None, "its load is what it waits for"
     assert ground.asked(PRICE_S / 10, priority=9) is not None
+
+
+def test_who_waits_for_a_load_under_way_pays_a_share_of_that() -> None:
+    ground = Ground(held("w1", loading={"llama-7b": LOAD_S}), held("w2"))
+    ground.case.placer.advance(LASTS)
+    candidate = ground.case.placer.ground.fleet.get("w1")
+    assert candidate is not None
+    joins = Choice(candidate, Cost(0.0, load_s=LOAD_S))
+    needed = math.ceil(PRICE_S / (LOADING_SHARE * LOAD_S))
+    told = [ground.plan.asked(PlacementRequest("r", "llama-7b"), joins, 0, LASTS) for _ in range(needed)]
+    assert [wish is not None for wish in told] == [False] * (needed - 1) + [True]
 
 
 def test_a_worker_that_is_told_to_load_it_anyway_is_not_told_again() -> None:

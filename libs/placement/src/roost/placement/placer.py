@@ -87,7 +87,7 @@ class Placer:
         self.reservation_bound_s = reservation_bound_s
         self.policy = policy
         self.records = records
-        self.priced: Priced | None = None  # hears what was chosen for each new request that will wait for a slot
+        self.priced: Priced | None = None  # hears what was chosen for each new request that will wait
         self._choose_by(rng, now=0.0)
         self.statistics = PlacementStatistics()
         view.subscribe(self._entry_changed)
@@ -178,10 +178,10 @@ class Placer:
         return self._place(request, self._choose(without(request, passed_over)), now, passed_over, is_taken=False)
 
     def _tell_price(self, request: PlacementRequest, choice: Choice | Patience | None, backlog: int, now: float) -> None:
-        """Of those that will wait for a slot."""
+        """Of those that will wait for a slot or a load."""
         if self.priced is None or choice is None or choice.cost is None:
             return
-        if choice.cost.queue_s > 0 or backlog or isinstance(choice, Patience):
+        if choice.cost.queue_s > 0 or choice.cost.load_s > 0 or backlog or isinstance(choice, Patience):
             self.priced(request, choice, backlog, now)
 
     def asked(self, request: PlacementRequest, now: float) -> None:

@@ -29,7 +29,10 @@ class Plan(Protocol):
     """Makes wishes of what it is told. Time is the caller's, in seconds. A plan names this as its base, and hears what it needs."""
 
     def asked(self, request: PlacementRequest, choice: Choice | Patience, backlog: int, now: float) -> Wish | None:
-        """A new request will wait for a slot, by what was chosen for it, behind `backlog` others that wait in the decider for its model."""
+        """A new request will wait for a slot or a load, by what was chosen for it.
+
+        It waits behind `backlog` others in the decider that want its model.
+        """
         del request, choice, backlog, now
         return None
 

@@ -10,6 +10,7 @@ from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
 
 FADES_IN_S = 30.0  # as the demand does: rent that was paid longer ago tells nothing of what is to come
+LOADING_SHARE = 0.3  # of the wait for a load under way: no copy spares them that, but they tell that more come, and a second may be needed
 MAX_MODELS = 10_000  # for which rent is kept; when there are more, all begin anew
 
 
@@ -71,6 +72,8 @@ class Rents:
         waits_s = cost.queue_s
         if isinstance(choice, Patience) and choice.copy_to:  # it waits because even a load is sooner
             waits_s += cost.load_s
+        elif not ready and len(loading) == 1:
+            waits_s += LOADING_SHARE * cost.load_s
         if backlog:
             waits_s += backlog * self._costs.estimates.own_service_s(holder, model) / (holder.state.slots * (len(ready) + len(loading)))
         return waits_s
