@@ -1,4 +1,4 @@
-"""Who lives with whom: where one worker's models keep it busier than another's would, a model moves to where it crowds less.
+"""Who lives with whom: where a worker is asked for more than it can serve, a model moves to where it crowds less.
 
 When a crowd is placed in its first second nobody knows the demand. When requests of a model have waited for slots together for as long as
 a load takes and as those lose whose model must make room, it is loaded on another worker in place of the one that is asked for least there:
@@ -16,13 +16,15 @@ import math
 from typing import NamedTuple
 
 from roost.placement.candidate import Candidate
+from roost.placement.demand import WINDOW_S
 from roost.placement.plans.plan import Ground, Plan, Wish
 from roost.placement.plans.rents import Rents
 from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
 
-MARGIN = 0.1  # rates are known to some percent
-SETTLES_S = 10.0  # demand is counted over 30 s: before that much is known anew, nothing is moved again
+CROWDED = 0.9  # share of its slots: a worker that is asked for less gets on with whoever lives there, whatever chance brings
+MARGIN = 0.15  # rates that are counted over half a minute are known to some percent
+SETTLES_S = WINDOW_S  # before demand is known anew, nothing is moved again
 SETTLES_LOADS = 10.0  # or so many loads of what was moved, so that moving takes a tenth of the loader's time at most
 LOOK_AGAIN_S = 0.5
 
@@ -59,6 +61,8 @@ class Housing(Plan):
             return None
         (holder,) = holders.values()
         before = self._costs.busy_share(holder)
+        if before < CROWDED:
+            return None
         move = self._best(request, holder)
         if move is None or move.busier > (1.0 - MARGIN) * before or rent.paid_s < move.price_s:
             return None
