@@ -63,7 +63,7 @@ def played(games: list[Game], kept: Kept, jobs: int) -> Iterator[tuple[Game, Out
             open_games.append(game)
         else:
             yield game, outcome
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=200) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(play, game): game for game in open_games}
         for done in as_completed(running):
             game, outcome = running[done], done.result()
