@@ -251,6 +251,9 @@ class TwiceAsFast:
     def stopped(self, machine: Machine, flight: Flight, residency: Residency) -> None:
         self._work.stopped(machine, flight, residency)
 
+    def broke_off(self, flight: Flight) -> None:
+        self._work.broke_off(flight)
+
     def forget(self, machine: Machine) -> None:
         self._work.forget(machine)
 
