@@ -54,6 +54,10 @@ class Demand:
             self._divisor = (now, self._window_s * (1.0 - exp(-lived_s / self._window_s)))
         return known[0] * exp((known[1] - now) / self._window_s) / self._divisor[1]
 
+    def is_known(self, now: float) -> bool:
+        """Whether it has been counted for a whole window."""
+        return self._since is not None and now - self._since >= self._window_s
+
     def snapshot(self) -> DemandSnapshot:
         """All of it."""
         return DemandSnapshot(self._since, tuple((model, faded, as_of) for model, (faded, as_of) in self._recent.items()))

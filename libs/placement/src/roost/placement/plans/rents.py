@@ -10,7 +10,6 @@ from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
 
 FADES_IN_S = 30.0  # as the demand does: rent that was paid longer ago tells nothing of what is to come
-LOADING_SHARE = 0.3  # of the wait for a load under way: no copy spares them that, but they tell that more come, and a second may be needed
 MAX_MODELS = 10_000  # for which rent is kept; when there are more, all begin anew
 
 
@@ -46,8 +45,6 @@ class Rents:
             if len(self._rents) >= MAX_MODELS:
                 self._rents.clear()
             rent = self._rents[model] = Rent(now, now)
-        elif now > rent.as_of + FADES_IN_S:
-            rent.since = now  # another crowd
         rent.paid_s = rent.paid_s * math.exp((rent.as_of - now) / FADES_IN_S) + (1 + request.priority) * waits_s
         rent.as_of = now
         return rent
@@ -70,10 +67,10 @@ class Rents:
         if cost is None or holder is None:
             return 0.0
         waits_s = cost.queue_s
-        if isinstance(choice, Patience) and choice.copy_to:  # it waits because even a load is sooner
+        would_load = isinstance(choice, Patience) and choice.copy_to  # it waits because even a load is sooner
+        joins = not ready and len(loading) == 1  # no copy spares it that, but it tells that more come, who will need a second
+        if would_load or joins:
             waits_s += cost.load_s
-        elif not ready and len(loading) == 1:
-            waits_s += LOADING_SHARE * cost.load_s
         if backlog:
             waits_s += backlog * self._costs.estimates.own_service_s(holder, model) / (holder.state.slots * (len(ready) + len(loading)))
         return waits_s
