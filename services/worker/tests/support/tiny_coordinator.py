@@ -108,6 +108,11 @@ class TinyCoordinator(coordinator_pb2_grpc.CoordinatorServicer):
     ) -> coordinator_pb2.UnloadModelResponse:
         raise NotImplementedError
 
+    async def UnpinModel(
+        self, request: coordinator_pb2.UnpinModelRequest, context: grpc.ServicerContext
+    ) -> coordinator_pb2.UnpinModelResponse:
+        raise NotImplementedError
+
     async def DrainWorker(
         self, request: coordinator_pb2.DrainWorkerRequest, context: grpc.ServicerContext
     ) -> coordinator_pb2.DrainWorkerResponse:
