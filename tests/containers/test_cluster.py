@@ -60,14 +60,14 @@ def test_under_load_every_panel_and_every_rule_has_data_and_nothing_fails(stack:
     before = stack.value("sum(roost_evictions_total) or vector(0)")
     settings = {"ROOST_LOAD_DURATION": str(LOAD_S), "ROOST_LOAD_RATE": "3"}
     stack.compose("--profile", "load", "up", "--detach", "--no-deps", "--no-build", "load", settings=settings)
-    refused = stack.roost("schedule", "gemma-3-271m")  # the panel of refusals needs some
+    refused = stack.roost("schedule", "--reserve", "gemma-3-271m")  # the panel of refusals needs some
     assert refused.returncode != 0
     assert MODEL in refused.stderr, "the nearest names are told"
     missing = queries_of("overview")
     rules = set(recorded_series())
 
     def all_have_data() -> bool | None:
-        stack.roost("schedule", "gemma-3-271m")  # rates need more than one refusal in the window
+        stack.roost("schedule", "--reserve", "gemma-3-271m")  # rates need more than one refusal in the window
         for query in [query for query in missing if has_numbers(stack.query(query))]:
             del missing[query]
         rules.difference_update([rule for rule in rules if has_numbers(stack.query(rule))])
