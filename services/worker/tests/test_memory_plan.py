@@ -126,6 +126,17 @@ limits = {{ context_tokens = 256 }}
     assert [spec.name for spec in catalogue] == ["here", "later"]
 
 
+def test_a_context_is_shortened_where_its_process_would_not_fit_beside_it(tiny: Path) -> None:
+    entry = llamacpp_spec(tiny, context_tokens=8192, max_parallel=1)
+    whole = needs_in(tiny, entry).total(1)
+    for share in (0.80, 0.85, 0.90, 0.95, 0.99):
+        budget = int(share * whole)
+        planned = MemoryPlan(lambda _, tiny=tiny: tiny, budget)(entry)  # type: ignore[misc]
+        assert needs_in(tiny, planned).total(1) <= 1.08 * budget
+        assert (planned.context_tokens < 8192) == (whole > 1.08 * budget)
+    assert MemoryPlan(lambda _: tiny, whole)(entry).context_tokens == 8192
+
+
 def test_a_file_that_is_none_leaves_the_entry_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     entry = llamacpp_spec(tmp_path / "m.gguf")

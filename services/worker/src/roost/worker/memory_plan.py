@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from roost.cluster.catalogue import ModelSpec
+from roost.service.logs import get_logger
 from roost.worker.engines.gguf_header import BadGguf, parts_of, read_shape
-from roost.worker.engines.llama_memory import Needs, needs_of
+from roost.worker.engines.llama_memory import CONTEXT_STEP, Needs, needs_of
 from roost.worker.engines.llamacpp import batch_tokens_of
+
+SLACK: Final = 0.08  # of the budget that a model alone in it may take beyond it: with what estimates are off by, a tenth
+log = get_logger()
 
 
 class MemoryPlan:
@@ -26,9 +32,34 @@ class MemoryPlan:
         """
         try:
             path = self._file_of(spec)
-            return spec if path is None else fitted(spec, needs_in(path, spec), self._budget_bytes)
+            if path is None:
+                return spec
+            spec = self._with_a_context_that_fits(spec, path)
+            return fitted(spec, needs_in(path, spec), self._budget_bytes)
         except (BadGguf, OSError):
             return spec
+
+    def _with_a_context_that_fits(self, spec: ModelSpec, path: Path) -> ModelSpec:
+        """With a shorter context where the model would take more than the budget and its slack with a single one of full length.
+
+        Only where what its process takes is what is too much: whose weights and context alone are more than the budget is refused.
+        """
+        most = int(self._budget_bytes * (1 + SLACK))
+
+        def takes(tokens: int) -> tuple[int, int]:
+            needs = needs_in(path, replace(spec, context_tokens=tokens))
+            weights = max(needs.weights, spec.size_bytes)
+            return weights + needs.context, weights + needs.context + needs.process
+
+        bare, whole = takes(spec.context_tokens)
+        if bare > self._budget_bytes or whole <= most:
+            return spec
+        steps = range(1, spec.context_tokens // CONTEXT_STEP + 1)
+        fitting = bisect_right(steps, most, key=lambda step: takes(step * CONTEXT_STEP)[1])
+        if not fitting:
+            return spec
+        log.warning("context_shortened", model=spec.name, context_tokens=fitting * CONTEXT_STEP, stated=spec.context_tokens)
+        return replace(spec, context_tokens=fitting * CONTEXT_STEP)
 
 
 def needs_in(path: Path, spec: ModelSpec) -> Needs:
