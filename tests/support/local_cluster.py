@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import grpc
 
+from roost.client.local.ports import free_ports
 from roost.v1 import scheduler_pb2, scheduler_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 START_DEADLINE_S = 30.0  # a Python process with grpc starts in under 2 s; a busy machine may take many times that
@@ -27,19 +26,6 @@ State = scheduler_pb2.GetClusterStateResponse
 def free_port() -> int:
     """A port that nobody listens on now."""
     return free_ports(1)
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that nobody listens on now, below those that outgoing connections take."""
-    start = random.randrange(20_000, 31_000)
-    for first in range(start, start + 1_000):
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                probe = probes.enter_context(socket.socket())
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
-            return first
-    raise AssertionError(f"no {count} neighbouring ports are free")
 
 
 def await_port(port: int, process: subprocess.Popen[bytes], deadline_s: float = START_DEADLINE_S) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from roost.client.cli import asking, explaining, gossiping, operating, replaying, serving, traffic, up
+from roost.client.cli import asking, chaos, explaining, gossiping, operating, replaying, serving, traffic, up
 from roost.client.cli.exits import exit_codes_help
 
 START_HERE = """Start here:
@@ -40,7 +40,7 @@ def build_app() -> typer.Typer:
         epilog=f"{START_HERE}\n\n{exit_codes_help()}",
     )
     app.callback()(_root)
-    for family in (up, asking, operating, explaining, replaying, gossiping, traffic, serving):
+    for family in (up, asking, operating, explaining, replaying, gossiping, traffic, serving, chaos):
         family.register(app)
     return app
 

@@ -1,0 +1,1 @@
+"""The pure part of chaos: rows, seeded schedules, checked streams, verdicts and the report."""
