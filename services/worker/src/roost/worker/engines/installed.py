@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Final
 
-MISSING: Final = "the package cyllama is not installed here (it comes with the extra `llamacpp` of Roost's worker)"
+MISSING: Final = "the package cyllama is not installed here (it comes with the extra `llamacpp` of Roost)"
