@@ -16,6 +16,7 @@ from roost.sim import Simulation, deterministic, exponential, gamma, named_model
 from roost.sim.traces import models_of, read_trace
 from roost.sim.workload import Ask, trace_asks
 
+pytestmark = pytest.mark.timeout(0)  # what theory says does not depend on how fast a machine is, and every run is bounded by its requests
 TRACES = Path(__file__).parents[2].parent / "shared/traces"
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason=f"no traces at {TRACES}")
 
@@ -43,6 +44,7 @@ def test_one_queue_with_c_slots_waits_as_erlang_c_says(servers: int, rate: float
 
 
 @pytest.mark.slow
+@pytest.mark.theory
 @pytest.mark.parametrize(("servers", "rate"), [(1, 0.8), (4, 3.2), (8, 7.2)])
 def test_with_many_requests_it_is_close_to_erlang_c(servers: int, rate: float) -> None:
     run = Simulation(workers=1, slots=servers, arrivals=poisson(rate), service=exponential(1.0), seed=5).run(requests=300_000)
@@ -78,6 +80,7 @@ def gi_m_1_root(rate: float, cv: float) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.theory
 @pytest.mark.parametrize("cv", [0.5, 2.0])
 def test_gamma_arrivals_at_one_server_wait_as_gi_m_1_says(cv: float) -> None:
     run = Simulation(arrivals=gamma(0.7, cv=cv), service=exponential(1.0), seed=7).run(requests=25_000)
@@ -92,6 +95,7 @@ def power_of_d(rate: float, choices: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.theory
 @pytest.mark.parametrize("choices", [2, 3])
 def test_power_of_d_choices_meets_its_fixed_point(choices: int) -> None:
     rate = 0.8
@@ -139,6 +143,7 @@ def stale_by_hand(choices: int, period_s: float, seed: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.theory
 @pytest.mark.parametrize(("policy", "choices"), [("least-loaded", 100), ("power-of-two", 2)])
 def test_an_old_board_does_what_it_does_in_a_program_of_a_dozen_lines(policy: str, choices: int) -> None:
     seeds = (1, 2, 3)
@@ -147,6 +152,7 @@ def test_an_old_board_does_what_it_does_in_a_program_of_a_dozen_lines(policy: st
 
 
 @pytest.mark.slow
+@pytest.mark.theory
 def test_least_loaded_from_an_old_board_herds_and_two_choices_do_not() -> None:
     herding, drawing = stale("least-loaded", 5.0, counts_own=False), stale("power-of-two", 5.0, counts_own=False)
     assert herding > 2.0 * drawing
