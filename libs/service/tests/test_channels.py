@@ -14,6 +14,7 @@ from roost.service.server import SERVER_OPTIONS, rpc_server
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Streaming = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 
 
 class Failing:
@@ -110,6 +111,55 @@ async def test_a_client_that_falls_silent_is_noticed_by_its_server() -> None:
     finally:
         writer.close()
         await server.stop(0)
+
+
+class PausingPath:
+    """Carries bytes between one client and a server; while `open` is not set, nothing of the client's passes."""
+
+    def __init__(self, port: int) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self._port = port
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        await asyncio.gather(self._one_way(reader, back_writer), self._one_way(back_reader, writer, is_pausable=False))
+
+    async def _one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_pausable: bool = True) -> None:
+        while piece := await reader.read(1 << 16):
+            if is_pausable:
+                await self.open.wait()
+            writer.write(piece)
+        writer.close()
+
+
+async def test_a_stream_outlives_a_pause_that_is_longer_than_the_answer_to_a_ping_may_take() -> None:
+    is_over = asyncio.Event()
+
+    async def two_words(request: bytes, context: Context) -> None:
+        path.open.clear()  # what the client says from its first data on comes late
+        await context.write(b"one")
+        await is_over.wait()
+        await context.write(b"two")
+
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    handler: Handler = grpc.unary_stream_rpc_method_handler(two_words)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Slow", {"Call": handler}),))
+    path = PausingPath(server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    async with await asyncio.start_server(path.carry, "127.0.0.1", 0) as between:
+        port = between.sockets[0].getsockname()[1]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=keepalive_options(60.0, 0.5)) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 5)
+            method: Streaming = channel.unary_stream("/test.Slow/Call")
+            call = method(b"", timeout=20)
+            heard = [await call.read()]
+            asyncio.get_running_loop().call_later(2.0, path.open.set)
+            await path.open.wait()
+            is_over.set()
+            heard.append(await call.read())
+    await server.stop(0)
+    assert heard == [b"one", b"two"]
 
 
 def test_both_ends_watch_each_other_alike() -> None:

@@ -36,12 +36,15 @@ def keepalive_options(every_s: float, timeout_s: float) -> tuple[tuple[str, int]
     """What makes either end of a connection notice, within the sum of both times, that the other one has vanished without a word.
 
     In grpcio 1.85 `keepalive_timeout_ms` alone does not decide that: a ping without an answer ends the connection only after the
-    ping's own timeout, which is a minute unless it is set too.
+    ping's own timeout, which is a minute unless it is set too. That timeout holds for every ping, also for those by which gRPC
+    measures bandwidth whenever data comes: a machine that pauses for a little longer would lose every stream it reads, within
+    `timeout_s` and not within the sum. So there are none of these.
     """
     return (
         ("grpc.keepalive_time_ms", round(every_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(timeout_s * 1000)),
         ("grpc.http2.ping_timeout_ms", round(timeout_s * 1000)),
+        ("grpc.http2.bdp_probe", 0),  # nor do calls that nobody reads yet send megabytes ahead; what is read comes as fast
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # an idle stream is still to be watched
     )

@@ -32,7 +32,6 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", round(MIN_PING_INTERVAL_S * 1000)),
-    ("grpc.http2.bdp_probe", 0),  # else calls that nobody reads yet send megabytes ahead; what is read comes as fast
     *keepalive_options(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S),  # a client that vanished is noticed, and its streams end, within 25 s
 )
 
