@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 from steered_engine import SteeredEngine
 from worker_world import BESIDE, DEADLINE_S, answers_of, serving, settings_for
 
@@ -47,7 +48,15 @@ async def events_of(stub: worker_pb2_grpc.WorkerAsyncStub, **fields: object) -> 
     return await answers_of(stub.Generate(request, timeout=DEADLINE_S))
 
 
+Watch = grpc.aio.UnaryStreamMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
 Call = grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse]
+
+
+async def status_of(watching: grpc.aio.UnaryStreamCall[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]) -> int:
+    """What a watched health says next."""
+    answer = await watching.read()
+    assert isinstance(answer, health_pb2.HealthCheckResponse)
+    return answer.status
 
 
 async def begun(stub: worker_pb2_grpc.WorkerAsyncStub, **fields: object) -> Call:
@@ -231,3 +240,23 @@ async def test_the_state_says_what_a_coordinator_would_get(
     assert report.timings[0].name == "a"
     engine.let_tokens()
     assert await rest_of(queued) == ["token", "completion"]
+
+
+async def test_health_is_not_serving_for_as_long_as_a_worker_drains(
+    served: tuple[RunningWorker, worker_pb2_grpc.WorkerAsyncStub],
+) -> None:
+    running, stub = served
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        watch: Watch = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        watching = watch(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+        told = [await status_of(watching)]
+        for resume in (False, True):
+            await stub.Drain(worker_pb2.DrainRequest(resume=resume), timeout=DEADLINE_S)
+            told.append(await status_of(watching))
+        watching.cancel()
+    statuses = health_pb2.HealthCheckResponse
+    assert told == [statuses.SERVING, statuses.NOT_SERVING, statuses.SERVING]

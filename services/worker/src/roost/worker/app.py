@@ -98,6 +98,7 @@ async def worker(settings: WorkerSettings, engines: Mapping[str, Engine] | None 
                 tasks.create_task(gpu.run(), name="gpu"),
                 tasks.create_task(deliveries.run(), name="deliveries"),
                 tasks.create_task(_show(reporter, runtime, metrics), name="gauges"),
+                tasks.create_task(_tell_health(server, runtime), name="health"),
                 tasks.create_task(service_metrics.measure_event_loop_lag(), name="event-loop lag"),
             ]
             yield RunningWorker(runtime.core.node_id, server.port, metrics_server.port, reporter.address, runtime, reporter, links, reload)
@@ -156,6 +157,19 @@ async def _wind_down(
         await asyncio.wait(connected, timeout=GOODBYE_S)
     for _, task in linking:
         task.cancel()
+
+
+async def _tell_health(server: RpcServer, runtime: Runtime) -> None:
+    """Health says NOT_SERVING for as long as the worker drains, whoever asked it to."""
+    changed = asyncio.Event()
+    runtime.subscribe(changed.set)
+    told = False
+    while True:
+        changed.clear()
+        if (is_draining := runtime.core.is_draining) != told:
+            await server.set_serving(not is_draining)
+            told = is_draining
+        await changed.wait()
 
 
 async def _show(reporter: Reporter, runtime: Runtime, metrics: WorkerMetrics) -> None:
