@@ -11,10 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from local_cluster import free_ports
 
 from roost.client import extras
 from roost.client.extras import advice, missing_extra
+from roost.client.local.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from local_cluster import LocalCluster, await_port, clean_environment, free_port, free_ports
+from local_cluster import LocalCluster, await_port, clean_environment, free_port
+
+from roost.client.local.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[1]

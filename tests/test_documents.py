@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from local_cluster import clean_environment, free_port, free_ports
+from local_cluster import clean_environment, free_port
+
+from roost.client.local.ports import free_ports
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
