@@ -14,7 +14,7 @@ import pytest
 from local_cluster import LocalCluster
 from tiny_gguf import write_tiny_gguf
 
-from roost.client import Completed, Exactness, Resumed, RoostClient, Scheduled, Token
+from roost.client import Completed, Exactness, Resumed, ResumePolicy, RoostClient, Scheduled, Token
 from roost.client.requests import GenerateOptions
 from roost.flow.terms import SILENCE_S
 
@@ -67,7 +67,8 @@ class Callers:
 
     async def story(self, number: int) -> Story:
         story, told_at, is_resumed, worker_id = Story(), time.monotonic(), False, ""
-        async with aclosing(self.client.generate("told", f"Story number {number}: once", **SETTINGS[number % len(SETTINGS)])) as events:
+        options: GenerateOptions = {**SETTINGS[number % len(SETTINGS)], "resume": ResumePolicy.EXACT}  # however slow the machine is
+        async with aclosing(self.client.generate("told", f"Story number {number}: once", **options)) as events:
             async for event in events:
                 if isinstance(event, Token):
                     assert event.index == len(story.ids), "no token is left out or told twice"
@@ -154,7 +155,7 @@ def cluster(request: pytest.FixtureRequest, make_cluster: Callable[..., LocalClu
     cluster = make_cluster(models_file=path, policy="round-robin")
     cluster.start_coordinator()
     for number in range(WORKERS):
-        cluster.start_worker(f"worker-{number + 1}", "--memory", "2GB")
+        cluster.start_worker(f"worker-{number + 1}", "--memory", "2GB", "--drain-timeout", "0")
     cluster.await_live(WORKERS)
     return cluster
 
@@ -162,6 +163,43 @@ def cluster(request: pytest.FixtureRequest, make_cluster: Callable[..., LocalClu
 async def test_workers_that_are_killed_under_load_cost_no_caller_a_token(cluster: LocalCluster) -> None:
     stories = await killed_under_load(cluster, KILLS)
     assert sum(len(story.resumed) for story in stories) > 0
+
+
+async def test_a_worker_that_is_told_to_end_hands_its_streams_over_and_exits_well(cluster: LocalCluster) -> None:
+    async with RoostClient(cluster.address) as client, asyncio.timeout(120):
+        callers = Callers(client)
+        undisturbed = {number: await callers.story(number) for number in range(CALLERS)}
+        codes = []
+
+        async def end() -> None:
+            for number in range(WORKERS):
+                name = f"worker-{number + 1}"
+                await callers.told_by(name)
+                ending = cluster.workers[name]
+                ending.terminate()
+                codes.append(await asyncio.to_thread(ending.wait, 20))
+                await asyncio.to_thread(cluster.start_worker, name, "--memory", "2GB", "--drain-timeout", "0")
+                await asyncio.to_thread(cluster.await_live, WORKERS)
+
+        stories = await callers.disturbed(end, undisturbed)
+    assert codes == [0] * WORKERS
+    assert any(story.resumed for story in stories)
+
+
+async def test_a_worker_that_is_drained_hands_its_streams_over_when_its_grace_is_past(cluster: LocalCluster) -> None:
+    async with RoostClient(cluster.address) as client, asyncio.timeout(120):
+        callers = Callers(client)
+        undisturbed = {number: await callers.story(number) for number in range(CALLERS)}
+
+        async def drain() -> None:
+            await callers.told_by("worker-1")
+            await client.drain_worker("worker-1", grace_s=0.0)
+            async with callers.changed:
+                await callers.changed.wait_for(lambda: "worker-1" not in callers.telling.values())
+            await client.drain_worker("worker-1", resume=True)
+
+        stories = await callers.disturbed(drain, undisturbed)
+    assert any(resumed.from_worker == "worker-1" for story in stories for resumed in story.resumed)
 
 
 async def test_the_streams_of_a_worker_that_stands_still_go_on_elsewhere(cluster: LocalCluster) -> None:

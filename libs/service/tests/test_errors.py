@@ -37,6 +37,7 @@ ONE_OF_EACH: list[RoostError] = [
     errors.NoCapacity("the queue is full", 1.5),
     errors.NoWorkers("no worker is known"),
     errors.WorkerDraining("worker-1"),
+    errors.HandedOver("worker-1"),
     errors.DeadlineImpossible(0.1, 3.25),
     errors.WorkerUnreachable("worker-1", "it holds no stream"),
     errors.WorkerSuperseded("worker-1", 1, 2),

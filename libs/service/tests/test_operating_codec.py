@@ -28,7 +28,7 @@ commands = st.builds(
         st.builds(LoadModel, models, is_pinned=st.booleans()),
         st.builds(UnloadModel, models, when_free=st.booleans()),
         st.builds(UnpinModel, models),
-        st.builds(Drain, is_resume=st.booleans()),
+        st.builds(Drain, is_resume=st.booleans(), grace_s=st.none() | st.floats(0, 86_400)),
         st.builds(Cancel, st.text(min_size=1, max_size=40)),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 
 import grpc
@@ -206,6 +207,27 @@ async def test_an_unload_of_what_is_not_there_changes_nothing() -> None:
     async with running_cluster() as cluster, cluster.worker("worker-1"):
         request = coordinator_pb2.UnloadModelRequest(model="sim-a", worker_id="worker-1")
         assert told(await cluster.coordinator.UnloadModel(request, timeout=DEADLINE_S)) == [("worker-1", True)]
+
+
+@pytest.mark.parametrize("has_others", [True, False])
+async def test_a_grace_is_passed_on_unless_nobody_else_takes_requests(has_others: bool) -> None:  # noqa: FBT001  # a parameter
+    async with running_cluster() as cluster, cluster.worker("worker-1") as worker, contextlib.AsyncExitStack() as others:
+        if has_others:
+            await others.enter_async_context(cluster.worker("worker-2"))
+        async with asyncio.TaskGroup() as tasks:
+            request = coordinator_pb2.DrainWorkerRequest(worker_id="worker-1", grace_s=2.5)
+            draining = tasks.create_task(asyncio.wait_for(cluster.coordinator.DrainWorker(request, timeout=DEADLINE_S), DEADLINE_S))
+            command = await worker.obey()
+            assert (command.drain.HasField("grace_s"), command.drain.grace_s) == (has_others, 2.5 * has_others)
+            await draining
+
+
+async def test_a_grace_that_is_none_is_refused_by_name() -> None:
+    async with running_cluster() as cluster, cluster.worker("worker-1"):
+        request = coordinator_pb2.DrainWorkerRequest(worker_id="worker-1", grace_s=-1.0)
+        refusal = await refused(asyncio.wait_for(cluster.coordinator.DrainWorker(request, timeout=DEADLINE_S), DEADLINE_S))
+        assert refusal.reason == "INVALID_FIELD"
+        assert "grace_s" in refusal.message
 
 
 async def test_a_drained_worker_gets_nothing_new_and_a_resumed_one_does() -> None:

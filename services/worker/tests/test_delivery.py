@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 from worker_world import DEADLINE_S, World, world
 
-from roost.cluster.errors import NoCapacity, ReaderStalled, StaleAttempt
+from roost.cluster.errors import HandedOver, NoCapacity, ReaderStalled, StaleAttempt
 from roost.v1 import worker_pb2
 from roost.worker.delivery import SILENCE_S, Deliveries
+from roost.worker.engines.interface import ResumePolicy
 from roost.worker.generation import GenerationRequest
 
 G = b"g" * 16
@@ -175,6 +176,42 @@ async def test_a_reader_that_is_slow_and_reads_keeps_its_slot() -> None:
             await here.pass_time(50.0)
             reader.reads.set()
             await here.pass_time(0.0)
+        await task
+
+
+async def test_a_draining_worker_hands_over_what_has_not_ended_after_its_grace_and_can_go_on_elsewhere() -> None:
+    async with post(slots=2) as here:
+        core = here.here.runtime.core
+        here.here.engine.hold_tokens()
+        begun = [
+            here.begin(max_tokens=2, generation_id=G),
+            here.begin(max_tokens=2, generation_id=b"n" * 16, resume_policy=ResumePolicy.NEVER),
+            here.begin(max_tokens=2, generation_id=b"q" * 16),
+        ]
+        for _, reader in begun:
+            await reader.until(lambda reader=reader: bool(reader.answers))  # type: ignore[misc]
+        core.drain(resume=False, until=5.0)
+        await here.pass_time(4.9)
+        assert core.slots.unfinished == 3
+        await here.pass_time(0.1)
+        for place in (0, 2):  # running, and waiting for a slot
+            with pytest.raises(HandedOver, match="worker-1 is draining and hands its generations over"):
+                await begun[place][0]
+        here.here.engine.let_tokens()
+        await begun[1][0]
+        assert begun[1][1].kinds[-1] == "completion"
+        assert core.slots.unfinished == 0
+
+
+async def test_a_worker_that_takes_requests_again_hands_nothing_over() -> None:
+    async with post() as here:
+        here.here.engine.hold_tokens()
+        task, reader = here.begin(max_tokens=2, generation_id=G)
+        await reader.until(lambda: bool(reader.answers))
+        here.here.runtime.drain(resume=False, grace_s=0.0)
+        here.here.runtime.drain(resume=True)
+        await here.pass_time(1e9)
+        here.here.engine.let_tokens()
         await task
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from roost.v1 import messages_pb2 as roost_dot_v1_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aroost/v1/coordinator.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"t\n\x0e\x43onnectRequest\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReportH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.roost.v1.CommandResultH\x00\x42\t\n\x07message\"h\n\x0f\x43onnectResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.roost.v1.WelcomeH\x00\x12$\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x11.roost.v1.CommandH\x00\x42\t\n\x07message\"Q\n\x07Welcome\x12\x19\n\x11\x63oordinator_epoch\x18\x01 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_after_s\x18\x02 \x01(\x01\x12\x15\n\rtakes_changes\x18\x03 \x01(\x08\"\x97\x02\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x30\n\nload_model\x18\x02 \x01(\x0b\x32\x1a.roost.v1.LoadModelCommandH\x00\x12\x34\n\x0cunload_model\x18\x03 \x01(\x0b\x32\x1c.roost.v1.UnloadModelCommandH\x00\x12\'\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x16.roost.v1.DrainCommandH\x00\x12)\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x17.roost.v1.CancelCommandH\x00\x12\x32\n\x0bunpin_model\x18\x06 \x01(\x0b\x32\x1b.roost.v1.UnpinModelCommandH\x00\x42\x08\n\x06\x61\x63tion\".\n\x10LoadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03pin\x18\x02 \x01(\x08\"6\n\x12UnloadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\twhen_free\x18\x02 \x01(\x08\"\"\n\x11UnpinModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\"#\n\rCancelCommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\"\x1e\n\x0c\x44rainCommand\x12\x0e\n\x06resume\x18\x01 \x01(\x08\"\x8d\x01\n\rCommandResult\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\telapsed_s\x18\x05 \x01(\x01\x12\x17\n\nunfinished\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_unfinished\"?\n\x11ReportLoadRequest\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\"&\n\x12ReportLoadResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"S\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x05\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0b\n\x03pin\x18\x04 \x01(\x08\"H\n\rWorkerOutcome\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\telapsed_s\x18\x02 \x01(\x01\x12\x11\n\tunchanged\x18\x03 \x01(\x08\">\n\x11LoadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"I\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x11\n\twhen_free\x18\x03 \x01(\x08\"5\n\x11UnpinModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\"?\n\x12UnpinModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"@\n\x13UnloadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"7\n\x12\x44rainWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\")\n\x13\x44rainWorkerResponse\x12\x12\n\nunfinished\x18\x01 \x01(\r2\xc1\x03\n\x0b\x43oordinator\x12\x42\n\x07\x43onnect\x12\x18.roost.v1.ConnectRequest\x1a\x19.roost.v1.ConnectResponse(\x01\x30\x01\x12G\n\nReportLoad\x12\x1b.roost.v1.ReportLoadRequest\x1a\x1c.roost.v1.ReportLoadResponse\x12\x44\n\tLoadModel\x12\x1a.roost.v1.LoadModelRequest\x1a\x1b.roost.v1.LoadModelResponse\x12J\n\x0bUnloadModel\x12\x1c.roost.v1.UnloadModelRequest\x1a\x1d.roost.v1.UnloadModelResponse\x12G\n\nUnpinModel\x12\x1b.roost.v1.UnpinModelRequest\x1a\x1c.roost.v1.UnpinModelResponse\x12J\n\x0b\x44rainWorker\x12\x1c.roost.v1.DrainWorkerRequest\x1a\x1d.roost.v1.DrainWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aroost/v1/coordinator.proto\x12\x08roost.v1\x1a\x17roost/v1/messages.proto\"t\n\x0e\x43onnectRequest\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReportH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.roost.v1.CommandResultH\x00\x42\t\n\x07message\"h\n\x0f\x43onnectResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.roost.v1.WelcomeH\x00\x12$\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x11.roost.v1.CommandH\x00\x42\t\n\x07message\"Q\n\x07Welcome\x12\x19\n\x11\x63oordinator_epoch\x18\x01 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_after_s\x18\x02 \x01(\x01\x12\x15\n\rtakes_changes\x18\x03 \x01(\x08\"\x97\x02\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x30\n\nload_model\x18\x02 \x01(\x0b\x32\x1a.roost.v1.LoadModelCommandH\x00\x12\x34\n\x0cunload_model\x18\x03 \x01(\x0b\x32\x1c.roost.v1.UnloadModelCommandH\x00\x12\'\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x16.roost.v1.DrainCommandH\x00\x12)\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x17.roost.v1.CancelCommandH\x00\x12\x32\n\x0bunpin_model\x18\x06 \x01(\x0b\x32\x1b.roost.v1.UnpinModelCommandH\x00\x42\x08\n\x06\x61\x63tion\".\n\x10LoadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03pin\x18\x02 \x01(\x08\"6\n\x12UnloadModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\twhen_free\x18\x02 \x01(\x08\"\"\n\x11UnpinModelCommand\x12\r\n\x05model\x18\x01 \x01(\t\"#\n\rCancelCommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\"@\n\x0c\x44rainCommand\x12\x0e\n\x06resume\x18\x01 \x01(\x08\x12\x14\n\x07grace_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_grace_s\"\x8d\x01\n\rCommandResult\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\telapsed_s\x18\x05 \x01(\x01\x12\x17\n\nunfinished\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_unfinished\"?\n\x11ReportLoadRequest\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.roost.v1.WorkerLoadReport\"&\n\x12ReportLoadResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"S\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x05\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x0b\n\x03pin\x18\x04 \x01(\x08\"H\n\rWorkerOutcome\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\telapsed_s\x18\x02 \x01(\x01\x12\x11\n\tunchanged\x18\x03 \x01(\x08\">\n\x11LoadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"I\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x11\n\twhen_free\x18\x03 \x01(\x08\"5\n\x11UnpinModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\"?\n\x12UnpinModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"@\n\x13UnloadModelResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.roost.v1.WorkerOutcome\"Y\n\x12\x44rainWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\x12\x14\n\x07grace_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_grace_s\")\n\x13\x44rainWorkerResponse\x12\x12\n\nunfinished\x18\x01 \x01(\r2\xc1\x03\n\x0b\x43oordinator\x12\x42\n\x07\x43onnect\x12\x18.roost.v1.ConnectRequest\x1a\x19.roost.v1.ConnectResponse(\x01\x30\x01\x12G\n\nReportLoad\x12\x1b.roost.v1.ReportLoadRequest\x1a\x1c.roost.v1.ReportLoadResponse\x12\x44\n\tLoadModel\x12\x1a.roost.v1.LoadModelRequest\x1a\x1b.roost.v1.LoadModelResponse\x12J\n\x0bUnloadModel\x12\x1c.roost.v1.UnloadModelRequest\x1a\x1d.roost.v1.UnloadModelResponse\x12G\n\nUnpinModel\x12\x1b.roost.v1.UnpinModelRequest\x1a\x1c.roost.v1.UnpinModelResponse\x12J\n\x0b\x44rainWorker\x12\x1c.roost.v1.DrainWorkerRequest\x1a\x1d.roost.v1.DrainWorkerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,31 +49,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELCOMMAND']._serialized_start=794
   _globals['_CANCELCOMMAND']._serialized_end=829
   _globals['_DRAINCOMMAND']._serialized_start=831
-  _globals['_DRAINCOMMAND']._serialized_end=861
-  _globals['_COMMANDRESULT']._serialized_start=864
-  _globals['_COMMANDRESULT']._serialized_end=1005
-  _globals['_REPORTLOADREQUEST']._serialized_start=1007
-  _globals['_REPORTLOADREQUEST']._serialized_end=1070
-  _globals['_REPORTLOADRESPONSE']._serialized_start=1072
-  _globals['_REPORTLOADRESPONSE']._serialized_end=1110
-  _globals['_LOADMODELREQUEST']._serialized_start=1112
-  _globals['_LOADMODELREQUEST']._serialized_end=1195
-  _globals['_WORKEROUTCOME']._serialized_start=1197
-  _globals['_WORKEROUTCOME']._serialized_end=1269
-  _globals['_LOADMODELRESPONSE']._serialized_start=1271
-  _globals['_LOADMODELRESPONSE']._serialized_end=1333
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1335
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1408
-  _globals['_UNPINMODELREQUEST']._serialized_start=1410
-  _globals['_UNPINMODELREQUEST']._serialized_end=1463
-  _globals['_UNPINMODELRESPONSE']._serialized_start=1465
-  _globals['_UNPINMODELRESPONSE']._serialized_end=1528
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1530
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1594
-  _globals['_DRAINWORKERREQUEST']._serialized_start=1596
-  _globals['_DRAINWORKERREQUEST']._serialized_end=1651
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=1653
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=1694
-  _globals['_COORDINATOR']._serialized_start=1697
-  _globals['_COORDINATOR']._serialized_end=2146
+  _globals['_DRAINCOMMAND']._serialized_end=895
+  _globals['_COMMANDRESULT']._serialized_start=898
+  _globals['_COMMANDRESULT']._serialized_end=1039
+  _globals['_REPORTLOADREQUEST']._serialized_start=1041
+  _globals['_REPORTLOADREQUEST']._serialized_end=1104
+  _globals['_REPORTLOADRESPONSE']._serialized_start=1106
+  _globals['_REPORTLOADRESPONSE']._serialized_end=1144
+  _globals['_LOADMODELREQUEST']._serialized_start=1146
+  _globals['_LOADMODELREQUEST']._serialized_end=1229
+  _globals['_WORKEROUTCOME']._serialized_start=1231
+  _globals['_WORKEROUTCOME']._serialized_end=1303
+  _globals['_LOADMODELRESPONSE']._serialized_start=1305
+  _globals['_LOADMODELRESPONSE']._serialized_end=1367
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1369
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1442
+  _globals['_UNPINMODELREQUEST']._serialized_start=1444
+  _globals['_UNPINMODELREQUEST']._serialized_end=1497
+  _globals['_UNPINMODELRESPONSE']._serialized_start=1499
+  _globals['_UNPINMODELRESPONSE']._serialized_end=1562
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1564
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1628
+  _globals['_DRAINWORKERREQUEST']._serialized_start=1630
+  _globals['_DRAINWORKERREQUEST']._serialized_end=1719
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=1721
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=1762
+  _globals['_COORDINATOR']._serialized_start=1765
+  _globals['_COORDINATOR']._serialized_end=2214
 # @@protoc_insertion_point(module_scope)

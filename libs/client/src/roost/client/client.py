@@ -249,12 +249,14 @@ class RoostClient:
         )
         return tuple(outcome_from_wire(outcome) for outcome in wire.outcomes)
 
-    async def drain_worker(self, worker_id: str, *, resume: bool = False) -> int:
+    async def drain_worker(self, worker_id: str, *, resume: bool = False, grace_s: float | None = None) -> int:
         """Lets a worker take nothing new (`resume`: take requests again); returns how many requests it still has to finish.
+
+        What has not ended after `grace_s` seconds goes on on other workers, from its last token; None: it may run to its end.
 
         Raises InvalidField, UnknownWorker, WorkerUnreachable.
         """
-        request = coordinator_pb2.DrainWorkerRequest(worker_id=worker_id, resume=resume)
+        request = coordinator_pb2.DrainWorkerRequest(worker_id=worker_id, resume=resume, grace_s=grace_s)
         wire = await self._caller.call(
             lambda channel: CoordinatorStub(channel).DrainWorker, request, timeout_s=self._timeout_s, is_repeatable=False
         )

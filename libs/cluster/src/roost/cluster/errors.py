@@ -142,6 +142,16 @@ class WorkerDraining(RoostError):
         self.worker_id = worker_id
 
 
+class HandedOver(RoostError):
+    """The worker drains and its time for what runs there is over: the generation goes on elsewhere from the last token."""
+
+    reason = "HANDED_OVER"
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(f"{worker_id} is draining and hands its generations over; go on elsewhere from the last token")
+        self.worker_id = worker_id
+
+
 class DeadlineImpossible(RoostError):
     """The request cannot start within the time its caller allows; `estimate_s` is what it would take."""
 

@@ -6,7 +6,16 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
-from roost.cluster.errors import EngineFailed, ModelLoadFailed, NoCapacity, RoostError, ServerStopping, StaleAttempt, WorkerDraining
+from roost.cluster.errors import (
+    EngineFailed,
+    HandedOver,
+    ModelLoadFailed,
+    NoCapacity,
+    RoostError,
+    ServerStopping,
+    StaleAttempt,
+    WorkerDraining,
+)
 from roost.flow.errors import Failure, NoWorkerTookIt
 from roost.placement.request import MAX_EXCLUDED
 
@@ -24,6 +33,7 @@ class Setback(enum.Enum):
 _SETBACKS: Final[Mapping[type[RoostError], Setback]] = {
     NoCapacity: Setback.BUSY,
     WorkerDraining: Setback.REFUSED,
+    HandedOver: Setback.REFUSED,
     ServerStopping: Setback.REFUSED,
     EngineFailed: Setback.LOST,
     ModelLoadFailed: Setback.CANNOT_LOAD,

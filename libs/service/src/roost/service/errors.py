@@ -90,6 +90,12 @@ STATUS: Final[Mapping[type[RoostError], Row]] = {
         _CODE.UNAVAILABLE, _RETRY, "No worker may take the request now; RetryInfo says when to retry.", {"retry_after_s": float}
     ),
     errors.WorkerDraining: Row(_CODE.UNAVAILABLE, _ELSEWHERE, "The worker takes no new requests.", {"worker_id": str}),
+    errors.HandedOver: Row(
+        _CODE.UNAVAILABLE,
+        _ELSEWHERE,
+        "The worker drains and its grace is over; another one goes on from the last token.",
+        {"worker_id": str},
+    ),
     errors.DeadlineImpossible: Row(
         _CODE.DEADLINE_EXCEEDED,
         _CALLER,

@@ -42,6 +42,7 @@ from roost.worker.tasks import task_scope
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name
 MODELS_VARIABLE = "ROOST_WORKER_MODELS"
+HANDOVER_S = 2.0  # for streams to end that other workers go on with
 GOODBYE_S = 3.0  # for the last reports and the peers' ends of the streams
 
 Link = (
@@ -141,12 +142,12 @@ def build_links(settings: WorkerSettings, runtime: Runtime, reporter: Reporter, 
 async def _wind_down(
     server: RpcServer, runtime: Runtime, linking: Sequence[tuple[Link, asyncio.Task[None]]], drain_timeout_s: float
 ) -> None:
-    """Not serving, drained, said goodbye: in this order."""
+    """Not serving, drained, what has not ended handed over, said goodbye: in this order."""
     await server.set_serving(False)
-    unfinished = runtime.drain(resume=False)  # which the links report at once
+    unfinished = runtime.drain(resume=False, grace_s=drain_timeout_s)  # which the links report at once
     log.info("draining", unfinished=unfinished, timeout_s=drain_timeout_s)
     try:
-        async with asyncio.timeout(drain_timeout_s):
+        async with asyncio.timeout(drain_timeout_s + HANDOVER_S):  # those that cannot go on elsewhere end with the server
             await runtime.wait_idle()
     except TimeoutError:
         log.warning("drain_timed_out", unfinished=runtime.core.slots.unfinished)

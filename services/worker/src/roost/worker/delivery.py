@@ -1,4 +1,5 @@
-"""Generations on their way to their callers: never silent for long, at most one run of each, and no slot for a reader that does not read.
+"""Generations on their way to their callers: never silent for long, at most one run of each, no slot for a reader that does not read, and
+handed over when the worker drains and its grace is past.
 
 What a generation is lives in the runtime; here it is only told. A token costs two looks at the clock: all that is due by time is done
 by one task for all deliveries, which looks at them four times a second.
@@ -13,11 +14,12 @@ from typing import Final
 
 import grpc
 
-from roost.cluster.errors import NoCapacity, ReaderStalled, RoostError, StaleAttempt
+from roost.cluster.errors import HandedOver, NoCapacity, ReaderStalled, RoostError, StaleAttempt
 from roost.service.logs import get_logger
 from roost.v1 import worker_pb2
 from roost.worker.codec import generation_event_to_wire, standing_to_wire
 from roost.worker.core.fence import Fence
+from roost.worker.engines.interface import ResumePolicy
 from roost.worker.generation import GenerationRequest
 from roost.worker.progress import Progress
 from roost.worker.runtime import Runtime
@@ -49,6 +51,11 @@ class Delivery:
         self._clock = clock
         self._scope: asyncio.Timeout | None = None
         self.aside: asyncio.Task[None] | None = None
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether its caller would have it continued by another worker."""
+        return bool(self.request.generation_id) and self.request.resume_policy is not ResumePolicy.NEVER
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does the work until it is done, or raises what `end` was called with."""
@@ -152,10 +159,13 @@ class Deliveries:
                 self._look(self._clock(), tasks)
 
     def _look(self, now: float, tasks: asyncio.TaskGroup) -> None:
+        is_over = now >= self._runtime.core.hands_over_at
         is_contended = self._runtime.core.slots.queue_depth > 0
         reader_timeout_s = self._reader_timeout_s * (CONTENDED_SHARE if is_contended else 1.0)
         for delivery in self._under_way:
-            if delivery.writing_since is not None:
+            if is_over and delivery.can_go_on:
+                delivery.end(HandedOver(self._runtime.core.node_id))
+            elif delivery.writing_since is not None:
                 if now - delivery.writing_since >= reader_timeout_s:
                     log.info("reader_stalled", model=delivery.request.model, stalled_s=round(now - delivery.writing_since, 1))
                     delivery.end(ReaderStalled(now - delivery.writing_since))

@@ -79,8 +79,8 @@ class Obedience:
                 await self._runtime.unload(model, when_free=when_free)
             case UnpinModel(model):
                 self._runtime.unpin(model)
-            case Drain(is_resume):
-                return self._runtime.drain(resume=is_resume)
+            case Drain(is_resume, grace_s):
+                return self._runtime.drain(resume=is_resume, grace_s=grace_s)
             case Cancel(command_id):
                 if command_id in self._called_off:
                     self._called_off[command_id].set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -164,9 +165,9 @@ class Runtime:
         self.core.failures.forget()
         self._driver.carry_out()
 
-    def drain(self, *, resume: bool) -> int:
-        """Stops or starts taking requests; returns how many are unfinished."""
-        unfinished = self.core.drain(resume=resume)
+    def drain(self, *, resume: bool, grace_s: float | None = None) -> int:
+        """Stops or starts taking requests; returns how many are unfinished. What has not ended after `grace_s` is handed over."""
+        unfinished = self.core.drain(resume=resume, until=math.inf if grace_s is None else self._clock() + grace_s)
         self._driver.carry_out()
         return unfinished
 

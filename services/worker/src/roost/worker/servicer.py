@@ -9,6 +9,7 @@ import grpc
 
 from roost.cluster.names import check_model_name
 from roost.service.codec import catalogue_model_to_wire, model_to_wire, state_to_wire
+from roost.service.operating.codec import grace_from_wire
 from roost.v1 import worker_pb2, worker_pb2_grpc
 from roost.worker.codec import CACHE_RESULTS, generation_request_from_wire
 from roost.worker.delivery import Deliveries
@@ -65,4 +66,4 @@ class WorkerServicer(worker_pb2_grpc.WorkerServicer):
         return worker_pb2.GetStateResponse(report=state_to_wire(self._reporter.state()))
 
     async def Drain(self, request: worker_pb2.DrainRequest, context: grpc.ServicerContext) -> worker_pb2.DrainResponse:
-        return worker_pb2.DrainResponse(unfinished=self._runtime.drain(resume=request.resume))
+        return worker_pb2.DrainResponse(unfinished=self._runtime.drain(resume=request.resume, grace_s=grace_from_wire(request)))

@@ -12,7 +12,7 @@ from rich.live import Live
 from roost.client.cli.connection import Connection, calls_cluster
 from roost.client.cli.exits import ExitCode
 from roost.client.cli.json_views import model_json, outcomes_json, state_json
-from roost.client.cli.options import OPERATE, USE, AsJson, LongTimeout, Model, Timeout, examples, positive
+from roost.client.cli.options import OPERATE, USE, AsJson, LongTimeout, Model, Timeout, examples, finite, positive
 from roost.client.cli.running import error_text, print_json, run, say
 from roost.client.cli.tables import console_for_stdout, models_table, state_view, table
 from roost.client.client import RoostClient
@@ -183,14 +183,23 @@ def drain(
     *,
     connection: Connection,
     resume: Annotated[bool, typer.Option("--resume", metavar="", help="Let it take requests again.")] = False,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace",
+            metavar="S",
+            callback=finite,
+            help="Seconds for what runs there; then other workers go on with it from its last token.",
+        ),
+    ] = 30.0,
     timeout: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Let WORKER finish what it has and take nothing new."""
+    """Let WORKER take nothing new, and finish what it has or hand it over."""
 
     async def main() -> ExitCode:
         async with connection.client(timeout_s=timeout) as client:
-            unfinished = await client.drain_worker(worker, resume=resume)
+            unfinished = await client.drain_worker(worker, resume=resume, grace_s=None if resume else grace)
         if as_json:
             print_json({"worker_id": worker, "draining": not resume, "unfinished": unfinished})
         else:

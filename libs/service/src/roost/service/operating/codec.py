@@ -11,8 +11,9 @@ from roost.cluster.names import check_model_name
 from roost.placement.targets import LoadWish
 from roost.service.operating.commands import Action, Cancel, Command, CommandResult, Drain, LoadModel, UnloadModel, UnpinModel
 from roost.service.operating.operations import Outcome
-from roost.v1 import coordinator_pb2
+from roost.v1 import coordinator_pb2, worker_pb2
 
+MAX_GRACE_S: Final = 86_400.0  # a day
 MAX_RESULT_TEXT: Final = 2_000  # characters of a worker's explanation that are passed on
 
 
@@ -51,8 +52,8 @@ def command_to_wire(command: Command) -> coordinator_pb2.Command:
             wire.unload_model.CopyFrom(coordinator_pb2.UnloadModelCommand(model=model, when_free=when_free))
         case UnpinModel(model):
             wire.unpin_model.CopyFrom(coordinator_pb2.UnpinModelCommand(model=model))
-        case Drain(is_resume):
-            wire.drain.CopyFrom(coordinator_pb2.DrainCommand(resume=is_resume))
+        case Drain(is_resume, grace_s):
+            wire.drain.CopyFrom(coordinator_pb2.DrainCommand(resume=is_resume, grace_s=grace_s))
         case Cancel(command_id):
             wire.cancel.CopyFrom(coordinator_pb2.CancelCommand(command_id=command_id))
     return wire
@@ -72,11 +73,22 @@ def _action_from_wire(command: coordinator_pb2.Command) -> Action:
         case "unpin_model":
             return UnpinModel(check_model_name(command.unpin_model.model))
         case "drain":
-            return Drain(is_resume=command.drain.resume)
+            return Drain(is_resume=command.drain.resume, grace_s=grace_from_wire(command.drain))
         case "cancel":
             return Cancel(command.cancel.command_id)
         case _:
             raise InvalidField("action", "is none that this version knows: load_model, unload_model, unpin_model, drain, cancel")
+
+
+def grace_from_wire(
+    drain: coordinator_pb2.DrainCommand | coordinator_pb2.DrainWorkerRequest | worker_pb2.DrainRequest,
+) -> float | None:
+    """What runs there has so long; None: no bound. Raises InvalidField."""
+    if not drain.HasField("grace_s"):
+        return None
+    if not 0 <= drain.grace_s <= MAX_GRACE_S:
+        raise InvalidField("grace_s", f"must be 0-{MAX_GRACE_S:g} seconds (got {drain.grace_s:g})")
+    return drain.grace_s
 
 
 def wish_from_wire(request: coordinator_pb2.LoadModelRequest) -> LoadWish:

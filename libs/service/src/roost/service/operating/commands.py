@@ -33,9 +33,13 @@ class UnpinModel:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Take no new requests; or, with `is_resume`, take them again."""
+    """Take no new requests; or, with `is_resume`, take them again.
+
+    `grace_s`: what has not ended after that goes on on other workers; None: all may end here, however long they take.
+    """
 
     is_resume: bool = False
+    grace_s: float | None = None
     kind = "drain"
 
 

@@ -99,10 +99,16 @@ class Operations:
         done = await self._command(sorted(concerned), action, timeout_s)
         return _ordered([*done, *(Outcome(entry.node_id, is_unchanged=True) for entry in holders if entry.node_id not in concerned)])
 
-    async def drain(self, worker_id: str, timeout_s: float, *, is_resume: bool) -> int:
-        """The requests that the worker still has to finish. Raises also UnknownWorker."""
+    async def drain(self, worker_id: str, timeout_s: float, *, is_resume: bool, grace_s: float | None = None) -> int:
+        """The requests that the worker still has to finish. What has not ended after `grace_s` is handed over to others, if there are any.
+
+        Raises also UnknownWorker.
+        """
         entry = self._knowledge.view.entry(check_worker_name(worker_id, "worker_id"))
-        [drained] = await self._command([entry.node_id], Drain(is_resume=is_resume), timeout_s)
+        if grace_s is not None and not any(other.is_available for other in self._knowledge.view.entries.values() if other is not entry):
+            self._log.warning("nobody_to_hand_over_to", worker_id=entry.node_id)
+            grace_s = None
+        [drained] = await self._command([entry.node_id], Drain(is_resume, grace_s), timeout_s)
         if drained.unfinished is not None:
             return drained.unfinished
         return _unfinished(self._knowledge.view.entries.get(worker_id, entry))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grpc import aio
 
-from roost.service.operating.codec import outcomes_to_wire, wish_from_wire
+from roost.service.operating.codec import grace_from_wire, outcomes_to_wire, wish_from_wire
 from roost.service.operating.operations import Operations
 from roost.v1 import coordinator_pb2, coordinator_pb2_grpc
 
@@ -36,7 +36,8 @@ class OperatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
     async def DrainWorker(self, request: coordinator_pb2.DrainWorkerRequest, context: DrainContext) -> coordinator_pb2.DrainWorkerResponse:
         timeout_s = self._timeout_s(context.time_remaining())
-        unfinished = await self._operations.drain(request.worker_id, timeout_s, is_resume=request.resume)
+        grace_s = grace_from_wire(request)
+        unfinished = await self._operations.drain(request.worker_id, timeout_s, is_resume=request.resume, grace_s=grace_s)
         return coordinator_pb2.DrainWorkerResponse(unfinished=unfinished)
 
     def _timeout_s(self, remaining_s: float | None) -> float:

@@ -9,6 +9,7 @@ bring the time with them. A driver tells facts, takes `effects()` after each, an
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,7 @@ class WorkerCore:
         self.node_id = node_id
         self.catalogue = catalogue
         self.is_draining = False
+        self.hands_over_at = math.inf
         self.loads = 0  # that ended with a ready model
         self.evictions = 0
         self.times = LearnedTimes()
@@ -175,9 +177,10 @@ class WorkerCore:
         self._go_on(now)
         return effects is not None or bool(orders)
 
-    def drain(self, *, resume: bool) -> int:
-        """Stops or starts taking requests; returns how many are unfinished."""
+    def drain(self, *, resume: bool, until: float = math.inf) -> int:
+        """Stops or starts taking requests; returns how many are unfinished. `until`: when those that can go on elsewhere are to leave."""
         self.is_draining = not resume
+        self.hands_over_at = math.inf if resume else until
         self._has_news = True
         return self.slots.unfinished
 
