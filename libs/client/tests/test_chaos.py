@@ -85,6 +85,9 @@ def test_a_verdict_names_each_target_that_was_missed() -> None:
     bad = Trial(requests=3, tokens=9, lost=1, repeated=0, wrong=0, failures=("NO_CAPACITY",), recovery_s=5.0, longest_s=5.0)
     verdict = Result(named("worker-killed"), 1, (bad,)).verdict
     assert all(words in verdict for words in ("1 tokens lost", "1 requests failed (NO_CAPACITY)", "median", "worst"))
+    broken = Result(named("worker-killed"), 1, (WHOLE,), broken=("worker-2 did not come up",))
+    assert broken.verdict == "missed: 1 trials came to no end (worker-2 did not come up)"
+    assert not broken.is_whole
     assert Result(named("coordinator-stopped"), 1, skipped="no such mode").verdict == "skipped: no such mode"
 
 

@@ -13,7 +13,7 @@ from roost.client.chaos.core.report import Result, Trial
 from roost.client.chaos.core.rows import Row, schedule
 from roost.client.chaos.faults import carry_out
 from roost.client.client import RoostClient
-from roost.client.local.cluster import start, wait_registered
+from roost.client.local.cluster import StartFailed, start, wait_registered
 from roost.client.local.plan import ClusterOptions, Mode, plan_cluster
 from roost.client.local.ports import free_ports
 from roost.client.local.processes import local_processes
@@ -38,8 +38,16 @@ async def run_row(row: Row, *, trials: int, seed: int, duration_s: float) -> Res
     """The row, `trials` times, each with faults drawn from (seed, row, trial). Skipped by name where this Roost lacks its mode."""
     if row.mode not in set(Mode):
         return Result(row, seed, skipped=f"this Roost has no mode {row.mode}")
-    done = [await run_trial(row, rng=random.Random(f"{seed} {row.name} {trial}"), duration_s=duration_s) for trial in range(trials)]  # noqa: S311
-    return Result(row, seed, tuple(done))
+    done: list[Trial] = []
+    broken: list[str] = []
+    for trial in range(trials):
+        try:
+            done.append(await run_trial(row, rng=random.Random(f"{seed} {row.name} {trial}"), duration_s=duration_s))  # noqa: S311
+        except* StartFailed as group:
+            broken += map(str, group.exceptions)
+        except* TimeoutError:
+            broken.append("a process did not end in time")
+    return Result(row, seed, tuple(done), broken=tuple(broken))
 
 
 async def run_trial(row: Row, *, rng: random.Random, duration_s: float) -> Trial:

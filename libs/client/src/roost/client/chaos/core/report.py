@@ -29,18 +29,20 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A row with its trials; `skipped` says why there are none."""
+    """A row with its trials; `skipped` says why there are none, `broken` why some came to no end."""
 
     row: Row
     seed: int
     trials: tuple[Trial, ...] = ()
     skipped: str = ""
+    broken: tuple[str, ...] = ()
 
     @property
     def misses(self) -> tuple[str, ...]:
         """Each target that was missed, in words. Empty: the row holds, or was skipped."""
+        broken = (f"{len(self.broken)} trials came to no end ({', '.join(sorted(set(self.broken)))})",) if self.broken else ()
         if not self.trials:
-            return ()
+            return broken
         bad = sum(trial.lost + trial.repeated + trial.wrong for trial in self.trials)
         failures = [reason for trial in self.trials for reason in trial.failures]
         asleep = sum(trial.tokens == 0 for trial in self.trials)
@@ -51,12 +53,16 @@ class Result:
             (self.median_s > MEDIAN_S, f"median recovery above {MEDIAN_S:g} s"),
             (self.worst_s > WORST_S, f"worst recovery above {WORST_S:g} s"),
         )
-        return tuple(words for is_missed, words in checks if is_missed)
+        return (*broken, *(words for is_missed, words in checks if is_missed))
 
     @property
     def is_whole(self) -> bool:
         """No token and no request was lost, however long it took."""
-        return bool(self.trials) and not any(trial.lost or trial.repeated or trial.wrong or trial.failures for trial in self.trials)
+        return (
+            bool(self.trials)
+            and not self.broken
+            and not any(trial.lost or trial.repeated or trial.wrong or trial.failures for trial in self.trials)
+        )
 
     @property
     def median_s(self) -> float:
