@@ -6,7 +6,15 @@ import random
 
 import pytest
 
-from roost.worker.core.pace import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, SMALLEST_GAP_S, Backoff, ReportPace
+from roost.worker.core.pace import (
+    FIRST_BACKOFF_S,
+    LONGEST_BACKOFF_S,
+    SMALLEST_GAP_S,
+    YOUNG_ATTEMPTS,
+    YOUNG_BACKOFF_S,
+    Backoff,
+    ReportPace,
+)
 
 
 def test_the_first_report_is_due_at_once_and_the_next_after_the_interval() -> None:
@@ -28,10 +36,10 @@ def test_a_change_makes_a_report_due_but_never_more_than_twenty_a_second() -> No
     assert pace.due_in(5.06) == pytest.approx(1.0)
 
 
-def test_waits_double_with_jitter_up_to_two_seconds_and_start_anew_after_success() -> None:
+def test_waits_double_with_jitter_are_short_while_an_outage_is_young_and_start_anew_after_success() -> None:
     backoff = Backoff(random.Random(1))
-    waits = [backoff.next_wait_s() for _ in range(8)]
-    ceilings = [min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**number) for number in range(8)]
+    waits = [backoff.next_wait_s() for _ in range(YOUNG_ATTEMPTS + 4)]
+    ceilings = [min(YOUNG_BACKOFF_S, FIRST_BACKOFF_S * 2**number) for number in range(YOUNG_ATTEMPTS)] + 4 * [LONGEST_BACKOFF_S]
     assert all(ceiling / 2 <= wait <= ceiling for wait, ceiling in zip(waits, ceilings, strict=True))
     backoff.succeeded()
     assert backoff.next_wait_s() <= FIRST_BACKOFF_S

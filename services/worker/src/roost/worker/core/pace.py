@@ -6,6 +6,8 @@ from roost.placement.rng import Rng
 
 SMALLEST_GAP_S = 0.05  # changes are coalesced to at most 20 reports a second
 FIRST_BACKOFF_S = 0.05
+YOUNG_ATTEMPTS = 24  # about the first ten seconds: most outages are restarts, and over by then
+YOUNG_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 2.0
 
 
@@ -35,7 +37,10 @@ class ReportPace:
 
 
 class Backoff:
-    """State: how many attempts have failed in a row. Waits double from 50 ms to 2 s, each between half of that and all of it."""
+    """State: how many attempts have failed in a row.
+
+    Waits double from 50 ms to 0.5 s, and from the 25th on to 2 s; each is between half of that and all of it.
+    """
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -45,6 +50,7 @@ class Backoff:
         self._failures = 0
 
     def next_wait_s(self) -> float:
-        ceiling_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 30))
+        longest_s = YOUNG_BACKOFF_S if self._failures < YOUNG_ATTEMPTS else LONGEST_BACKOFF_S
+        ceiling_s = min(longest_s, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 30))
         self._failures += 1
         return ceiling_s * (0.5 + self._rng.random() / 2)
