@@ -50,3 +50,12 @@ def test_every_room_is_under_the_import_contracts() -> None:
         for part in root.glob("*/__init__.py")
     }
     assert parts == set(PROJECT["tool"]["importlinter"]["root_packages"])
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("[0-9]*.md")), ids=lambda page: page.stem)
+def test_each_decision_says_why_and_what_it_costs_and_is_listed(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert all(part in text for part in ("**Why.**", "**What it costs.**", "**Where.**"))
+    assert f"]({page.name})" in (page.parent / "README.md").read_text("utf-8")
+    for path in re.findall(r"`((?:libs|services|docs|tests)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
