@@ -11,6 +11,7 @@ from worker_world import generate, world
 from roost.cluster.catalogue import Catalogue, ModelSpec
 from roost.cluster.errors import InvalidField, ModelLoadFailed
 from roost.cluster.worker_state import Failing
+from roost.placement.failures import FIRST_BACKOFF_S, JITTER
 from roost.worker.checks import REMEMBERED_S, Checks
 
 SPEC = ModelSpec("a", "simulated", "published", 1)
@@ -99,3 +100,7 @@ async def test_a_model_that_is_there_is_not_looked_at() -> None:
         made.engine.refusing["a"] = "gone"
         await generate(made.runtime).completed()
         assert made.engine.checks["a"] == 1
+
+
+def test_a_failure_is_forgotten_before_a_decider_asks_again() -> None:
+    assert REMEMBERED_S < FIRST_BACKOFF_S * (1.0 - JITTER)

@@ -13,7 +13,7 @@ from roost.worker.engines import border
 from roost.worker.engines.interface import Engine
 
 CHECK_TIMEOUT_S: Final = 30.0  # a vocabulary on a slow disk; servers have a limit of their own
-REMEMBERED_S: Final = 1.0  # how long a failure answers for the next who ask, so that they do not knock all at once
+REMEMBERED_S: Final = 0.5  # how long a failure answers for the next who ask, so that they do not knock all at once; less than deciders wait
 MAX_REMEMBERED: Final = 1024
 
 log = get_logger()
