@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from placement_cases import Case, idle_workers, timings, worker
+from placement_cases import UNEQUAL, Case, idle_workers, timings, worker
 
 import roost.placement.candidate as room
 from roost.placement.candidate import Candidate
@@ -20,19 +20,6 @@ from roost.placement.request import PlacementRequest
 
 ROOM = Path(room.__file__).parent
 ASKED_OFTEN = 20
-# No two are ever equal: which of equals is found first is left to chance, and to where an index happens to keep them.
-UNEQUAL = [
-    worker(
-        f"w{number}",
-        *(("llama-7b",) if number < 3 else ()),
-        timings=timings(llama_7b=(0.1 + 0.01 * number, 2.0 + number / 7), phi_2=(0.1, 3.0 + number / 7)),
-        slots=slots,
-        queue_depth=number,
-        busy_slots=slots,
-        gpu_utilization=number / 13,
-    )
-    for number, slots in enumerate((7, 11, 13, 17, 19, 23))
-]
 
 
 class Chance(random.Random):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from placement_cases import MODELS, Case, idle_workers, timings, worker
+from placement_cases import MODELS, UNEQUAL, Case, idle_workers, timings, worker
 
 from roost.cluster.errors import DeadlineImpossible, ModelTooLarge, NoWorkers, UnknownModel
 from roost.cluster.view import ClusterView
@@ -17,20 +17,6 @@ from roost.placement.records import DecisionRecords
 from roost.placement.registry import policy_names
 from roost.placement.request import PlacementRequest
 from roost.placement.terms import Terms
-
-# No two are ever equal: which of equals is found first is left to chance, which asking uses up.
-WORKERS = [
-    worker(
-        f"w{number}",
-        *(("llama-7b",) if number < 3 else ()),
-        timings=timings(llama_7b=(0.1 + 0.01 * number, 2.0 + number / 7), phi_2=(0.1, 3.0 + number / 7)),
-        slots=slots,
-        queue_depth=number,
-        busy_slots=slots,
-        gpu_utilization=number / 13,
-    )
-    for number, slots in enumerate((7, 11, 13, 17, 19, 23))
-]
 
 
 class Chance(random.Random):
@@ -46,7 +32,7 @@ class Chance(random.Random):
 def decider_of(policy: str) -> Decider:
     terms = Terms(decider="d", policy=policy)
     decider = Decider(ClusterView(catalogue=MODELS), terms, rng=Chance(5), records=DecisionRecords())
-    for state in WORKERS:
+    for state in UNEQUAL:
         decider.hear(Reported(state, is_streamed=True), 0.0)
     return decider
 

@@ -30,7 +30,6 @@ from roost.placement.request import PlacementRequest
 from roost.service.codec import (
     catalogue_from_wire,
     catalogue_to_wire,
-    cluster_state_to_wire,
     decision_from_wire,
     decision_to_wire,
     request_from_wire,
@@ -38,6 +37,7 @@ from roost.service.codec import (
     state_from_wire,
     state_to_wire,
 )
+from roost.service.scheduler.state_codec import cluster_state_to_wire
 from roost.v1 import scheduler_pb2, state_pb2
 
 UINT32, UINT64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)

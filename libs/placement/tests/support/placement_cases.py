@@ -51,3 +51,18 @@ class Case:
 
 def idle_workers(count: int, *ready: str) -> list[WorkerState]:
     return [worker(f"worker-{number}", *ready) for number in range(count)]
+
+
+# No two are ever equal: which of equals is found first is left to chance, and to where an index happens to keep them.
+UNEQUAL = [
+    worker(
+        f"w{number}",
+        *(("llama-7b",) if number < 3 else ()),
+        timings=timings(llama_7b=(0.1 + 0.01 * number, 2.0 + number / 7), phi_2=(0.1, 3.0 + number / 7)),
+        slots=slots,
+        queue_depth=number,
+        busy_slots=slots,
+        gpu_utilization=number / 13,
+    )
+    for number, slots in enumerate((7, 11, 13, 17, 19, 23))
+]

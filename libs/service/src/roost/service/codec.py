@@ -12,7 +12,6 @@ from typing import Final
 
 from roost.cluster.errors import InvalidField
 from roost.cluster.names import MAX_REQUEST_ID, check_model_name
-from roost.cluster.view import ClusterView, Residency, WorkerEntry
 from roost.cluster.worker_state import (
     MAX_FAILING,
     MAX_OUTCOMES,
@@ -32,8 +31,6 @@ from roost.cluster.worker_state import (
     WorkerState,
 )
 from roost.placement.decision import Action, Decision
-from roost.placement.failures import PassedOver
-from roost.placement.placer import Placer
 from roost.placement.request import MAX_EXCLUDED, NO_WORKERS, PlacementRequest
 from roost.service.addresses import is_every_address
 from roost.v1 import scheduler_pb2, state_pb2
@@ -381,53 +378,3 @@ def counters_to_wire(cache: CacheCounters) -> state_pb2.CacheCounters:
 
 def counters_from_wire(wire: state_pb2.CacheCounters) -> CacheCounters:
     return CacheCounters(wire.hits, wire.cold_starts, wire.joins, wire.loads, wire.evictions)
-
-
-# --- the cluster ----------------------------------------------------------------------------------
-
-
-def cluster_state_to_wire(
-    view: ClusterView, placer: Placer, now: float, plane: scheduler_pb2.Plane.ValueType
-) -> scheduler_pb2.GetClusterStateResponse:
-    """Workers ordered by node_id, models by name."""
-    totals, statistics, residency = view.totals(), placer.statistics, view.residency()
-    return scheduler_pb2.GetClusterStateResponse(
-        cache_hit_rate=statistics.cache_hit_rate,
-        total_requests=statistics.total_requests,
-        active_workers=totals.active_workers,
-        average_gpu_utilization=totals.average_gpu_utilization,
-        total_queue_depth=min(totals.total_queue_depth, 2**32 - 1),
-        workers=[_worker_to_wire(view.entries[node_id], placer, now) for node_id in sorted(view.entries)],
-        models=[
-            _model_view_to_wire(model, residency.get(name, Residency()), placer.failures.told(name), now)
-            for name, model in view.catalogue().items()
-        ],
-        cache_hits=statistics.hits,
-        cold_starts=statistics.cold_starts,
-        joins=statistics.joins,
-        policy=placer.policy,
-        plane=plane,
-        version=view.version,
-    )
-
-
-def _worker_to_wire(entry: WorkerEntry, placer: Placer, now: float) -> scheduler_pb2.WorkerView:
-    return scheduler_pb2.WorkerView(
-        report=state_to_wire(entry.state),
-        liveness=LIVENESSES[entry.liveness],
-        age_s=entry.age_s(now),
-        reservations=placer.reserved(entry.node_id),
-    )
-
-
-def _model_view_to_wire(model: CatalogueModel, where: Residency, passed_over: Iterable[PassedOver], now: float) -> scheduler_pb2.ModelView:
-    return scheduler_pb2.ModelView(
-        model=catalogue_model_to_wire(model),
-        ready_on=where.ready_on,
-        loading_on=where.loading_on,
-        passed_over=[passed_over_to_wire(each, now) for each in passed_over],
-    )
-
-
-def passed_over_to_wire(passed_over: PassedOver, now: float) -> scheduler_pb2.PassedOverWorker:
-    return scheduler_pb2.PassedOverWorker(worker_id=passed_over.node_id, why=passed_over.why, retry_in_s=max(0.0, passed_over.until - now))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from roost.placement.demand import WINDOW_S
 from roost.placement.plans.plan import Ground
 from roost.placement.policies.policy import Choice, Patience
 from roost.placement.request import PlacementRequest
 
-FADES_IN_S = 30.0  # as the demand does: rent that was paid longer ago tells nothing of what is to come
+FADES_IN_S = WINDOW_S  # as the demand does: rent that was paid longer ago tells nothing of what is to come
 MAX_MODELS = 10_000  # for which rent is kept; when there are more, all begin anew
 
 

@@ -6,8 +6,9 @@ from roost.cluster.errors import InvalidField, RoostError
 from roost.cluster.names import MAX_REQUEST_ID, check_request_id
 from roost.placement.cost import Cost
 from roost.placement.records import Considered, DecisionRecord
-from roost.service.codec import CACHE_RESULTS, PHASES, decision_to_wire, passed_over_to_wire, request_to_wire
+from roost.service.codec import CACHE_RESULTS, PHASES, decision_to_wire, request_to_wire
 from roost.service.errors import to_refusal
+from roost.service.scheduler.state_codec import passed_over_to_wire
 from roost.v1 import scheduler_pb2, state_pb2
 
 

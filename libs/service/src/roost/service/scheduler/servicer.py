@@ -8,10 +8,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 
 from grpc import aio
 
-from roost.service.codec import cluster_state_to_wire, decision_to_wire, request_from_wire
+from roost.service.codec import decision_to_wire, request_from_wire
 from roost.service.scheduler.codec import answer_to_wire, question_from_wire, watch_interval
 from roost.service.scheduler.desk import Answer, Desk, Knowledge, Question
 from roost.service.scheduler.explaining import explained_from_wire, record_to_wire
+from roost.service.scheduler.state_codec import cluster_state_to_wire
 from roost.service.streams import open_writer, refusing_garbage
 from roost.v1 import scheduler_pb2, scheduler_pb2_grpc
 
